@@ -1,0 +1,1 @@
+"""What talks: to Label Studio, to people, to disk."""

@@ -1,0 +1,182 @@
+"""The one table of settings: name, type, default, meaning.
+
+Every setting is an environment variable: ``TIEBREAK_`` and the name in capitals, except the three
+that other programs share (``LABEL_STUDIO_URL``, ``LABEL_STUDIO_API_KEY``, ``DATABASE_URL``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backend.errors import SettingsError
+
+BackboneName = Literal[
+    "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "resnet50"
+]
+StrategyName = Literal["margin", "least-confidence", "entropy"]
+
+
+class Settings(BaseSettings):
+    """Typed settings of every Tiebreak process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIEBREAK_", extra="ignore", populate_by_name=True, frozen=True
+    )
+
+    label_studio_url: str | None = Field(
+        None, validation_alias="LABEL_STUDIO_URL", description="Address of Label Studio"
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None,
+        validation_alias="LABEL_STUDIO_API_KEY",
+        description="Token of a Label Studio user: legacy or personal access token",
+    )
+    label_studio_timeout: float = Field(
+        60.0, gt=0, description="Seconds to wait for one answer of Label Studio"
+    )
+    database_url: str | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="SQLAlchemy address; SQLite in the data folder when empty",
+    )
+    data_dir: Path = Field(
+        Path(".tiebreak"), description="Folder for the database, versions and working copies"
+    )
+    host: str = Field("127.0.0.1", description="Address that the backend listens on")
+    port: int = Field(9090, ge=1, le=65535, description="Port that the backend listens on")
+    public_url: str | None = Field(
+        None, description="Address under which Label Studio reaches the backend"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Secret header of webhooks; made and kept in the data folder when empty"
+    )
+    threads: int = Field(8, ge=1, le=256, description="Threads of the server")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged"
+    )
+
+    backbone: BackboneName = Field(
+        "mobilenet_v2", description="Pretrained network that makes the embeddings"
+    )
+    input_size: int = Field(
+        224, ge=32, le=512, description="Side in pixels of the backbone's square input"
+    )
+    weights_dir: Path | None = Field(
+        None, description="Folder with weights files, looked in before any download"
+    )
+    strategy: StrategyName = Field(
+        "margin", description="Uncertainty that orders the queue"
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random")
+
+    min_new_labels: int = Field(
+        10, ge=1, description="Changed labels that start a retraining"
+    )
+    quiet_seconds: float = Field(
+        0.5, ge=0, description="Quiet after the last submit before a retraining starts"
+    )
+    max_wait_seconds: float = Field(
+        5.0, ge=0, description="Longest wait for that quiet while people keep submitting"
+    )
+    idle_train_seconds: float = Field(
+        300.0, ge=0, description="Fewer changed labels than that are learned after this long"
+    )
+    poll_seconds: float = Field(
+        60.0, gt=0, description="Seconds between two full looks at Label Studio"
+    )
+    queue_head: int = Field(
+        200, ge=1, description="Predictions pushed first, before the rest of the pool"
+    )
+    holdout_share: float = Field(
+        0.1, ge=0, le=0.5, description="Share of images kept out of training, for the gate"
+    )
+    gate_margin: float = Field(
+        0.02, ge=0, le=1, description="Accuracy a challenger may lose on the holdout and be kept"
+    )
+    lease_seconds: float = Field(
+        30.0, gt=0, description="A trainer silent for this long loses its project to another"
+    )
+
+    image_max_bytes: int = Field(
+        50_000_000, ge=1, description="Largest image file that is fetched"
+    )
+    image_max_pixels: int = Field(
+        100_000_000, ge=1, description="Largest image, width times height, that is decoded"
+    )
+    image_timeout: float = Field(30.0, gt=0, description="Seconds for one image to arrive whole")
+    image_max_redirects: int = Field(3, ge=0, le=20, description="Redirects followed for an image")
+    image_allowed_networks: tuple[str, ...] = Field(
+        (),
+        description="Private networks (CIDR, as a JSON list) that images may be fetched from",
+    )
+    image_workers: int = Field(4, ge=1, le=64, description="Images fetched at the same time")
+    working_copy_side: int = Field(
+        288, ge=32, le=2048, description="Shorter side in pixels of the kept working copy"
+    )
+
+    label_studio_command: Path = Field(
+        Path(".venv-label-studio/bin/label-studio"),
+        description="Label Studio's program, for `tiebreak up`",
+    )
+    label_studio_port: int = Field(
+        8080, ge=1, le=65535, description="Port for the Label Studio that `tiebreak up` starts"
+    )
+
+    @field_validator("label_studio_url", "public_url")
+    @classmethod
+    def _http_address(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @property
+    def database_address(self) -> str:
+        """SQLAlchemy address of the database."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'tiebreak.db'}"
+
+    @property
+    def backend_url(self) -> str:
+        """Address under which Label Studio reaches the backend."""
+        if self.public_url:
+            return self.public_url
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return f"http://{host}:{self.port}"
+
+    @property
+    def weights_cache(self) -> Path:
+        """Folder that downloaded weights are kept in."""
+        return self.data_dir / "weights"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment, ``overrides`` first.
+
+    Raises :class:`SettingsError` naming each variable, its value and what is allowed.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def variable_name(field_name: str) -> str:
+    """Environment variable of a setting."""
+    alias = Settings.model_fields[field_name].validation_alias
+    return str(alias) if alias else f"TIEBREAK_{field_name.upper()}"
+
+
+def _explain(error: ValidationError) -> str:
+    by_alias = {variable_name(name): name for name in Settings.model_fields}
+    lines = []
+    for problem in error.errors():
+        where = str(problem["loc"][0]) if problem["loc"] else "settings"
+        name = where if where in by_alias else variable_name(where)
+        shown = "(hidden)" if any(w in name for w in ("KEY", "SECRET")) else repr(problem["input"])
+        lines.append(f"{name}={shown}: {problem['msg']}")
+    return "; ".join(lines) + "."

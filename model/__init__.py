@@ -1,0 +1,1 @@
+"""What learns: arrays and images in, arrays out. Knows nothing of HTTP, SQL or Label Studio."""
