@@ -1,0 +1,283 @@
+"""Fetch the image of a task safely, and keep one working copy of it.
+
+A working copy is the picture after decoding (see :mod:`backend.decode`), named by the SHA-256 of
+the original bytes: equal images of many tasks share one. Pictures whose shorter side is at most
+64 pixels are kept as PNG, because JPEG would change every pixel of a small digit or icon; larger
+ones as JPEG, quality 90, without chroma subsampling.
+
+A copy is written beside its place and renamed, so a process killed at any instant leaves either
+the whole copy or none. It is not forced to disk: after a power cut a copy may be damaged, which
+:meth:`WorkingCopies.open` notices, and the image is fetched again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import os
+import re
+import ssl
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import httpx
+from PIL import Image
+
+from backend.addresses import Resolver, parse_networks, resolve
+from backend.decode import decode_image
+from backend.errors import ImageError, LabelStudioError
+from backend.fetch import GuardedHttp, LabelStudioAccess
+from backend.settings import Settings
+from model.errors import ArgumentError
+
+LOSSLESS_SIDE = 64
+"""Pictures with a shorter side up to this many pixels are kept without loss."""
+
+_SUFFIXES = (".jpg", ".png")
+_ABANDONED_SECONDS = 3600.0
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+_STORAGE = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+/[^\s]", re.IGNORECASE)
+_NEVER = frozenset(
+    {"about", "blob", "chrome", "dict", "file", "filesystem", "ftp", "ftps", "gopher", "jar"}
+    | {"javascript", "ldap", "ldaps", "mailto", "netdoc", "sftp", "smb", "ssh", "telnet", "tftp"}
+    | {"view-source", "ws", "wss"}
+)
+
+
+class WorkingCopies:
+    """A folder of working copies, safe for threads and processes at the same time.
+
+    ``side``: wanted shorter side in pixels, of images put from now on. ``max_pixels``: largest
+    image that is decoded.
+    """
+
+    def __init__(self, folder: Path, side: int, *, max_pixels: int = 100_000_000) -> None:
+        self._folder = folder
+        self._side = side
+        self._max_pixels = max_pixels
+        self._unfinished = folder / "unfinished"
+        self._sweep()
+
+    def path(self, digest: str) -> Path:
+        """Where the copy is, or where it would be."""
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ArgumentError(f"digest={digest[:80]!r}: must be 64 hexadecimal digits.")
+        places = [self._folder / digest[:2] / (digest + suffix) for suffix in _SUFFIXES]
+        return next((place for place in places if place.exists()), places[0])
+
+    def has(self, digest: str) -> bool:
+        """Whether a copy is kept."""
+        return self.path(digest).exists()
+
+    def put(self, data: bytes) -> str:
+        """Keep a copy of the image in ``data``; the SHA-256 of ``data`` in hexadecimal.
+
+        Does nothing more when it is there. Raises :class:`ImageError` when ``data`` cannot be
+        decoded (``retry=False``) or the copy cannot be written (``retry=True``).
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        if not self.has(digest):
+            image = decode_image(data, max_pixels=self._max_pixels, side=self._side)
+            encoded, suffix = _encoded(image)
+            self._write(self._folder / digest[:2] / (digest + suffix), encoded)
+        return digest
+
+    def open(self, digest: str) -> Image.Image:
+        """The copy as an RGB picture, loaded whole.
+
+        A missing or damaged one raises :class:`ImageError` with ``retry=True``; a damaged one is
+        removed, so that fetching the image again mends it.
+        """
+        path = self.path(digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise ImageError(f"There is no working copy {path}.", retry=True) from None
+        except OSError as error:
+            raise ImageError(f"{path} cannot be read: {error.strerror}.", retry=True) from None
+        try:
+            return decode_image(data, max_pixels=self._max_pixels, side=self._side)
+        except ImageError as error:
+            path.unlink(missing_ok=True)
+            raise ImageError(
+                f"The working copy {path} was damaged and is removed. {error.message}", retry=True
+            ) from None
+
+    def _write(self, path: Path, encoded: bytes) -> None:
+        name = ""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._unfinished.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._unfinished)
+            with open(handle, "wb") as file:
+                file.write(encoded)
+            os.replace(name, path)
+        except OSError as error:
+            if name:
+                Path(name).unlink(missing_ok=True)
+            raise ImageError(
+                f"The working copy {path} ({len(encoded):,} bytes) cannot be written:"
+                f" {error.strerror}.",
+                retry=True,
+                mend="Free some space there, or set TIEBREAK_DATA_DIR to a folder that can be"
+                " written to.",
+            ) from None
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left unfinished."""
+        if not self._unfinished.is_dir():
+            return
+        for path in self._unfinished.iterdir():
+            try:
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
+            except OSError:
+                continue  # another process was first
+
+
+def _encoded(image: Image.Image) -> tuple[bytes, str]:
+    buffer = io.BytesIO()
+    if min(image.size) <= LOSSLESS_SIDE:
+        image.save(buffer, "PNG")
+        return buffer.getvalue(), ".png"
+    image.save(buffer, "JPEG", quality=90, subsampling=0)
+    return buffer.getvalue(), ".jpg"
+
+
+class ImageFetcher:
+    """Fetches images by the URIs that tasks carry; may be shared by threads.
+
+    ``label_studio`` resolves its own paths and storages, None means there is none. ``resolver``
+    and ``ssl_context`` stand in for the system's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        label_studio: LabelStudioAccess | None,
+        *,
+        resolver: Resolver = resolve,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._label_studio = label_studio
+        self._max_bytes = settings.image_max_bytes
+        self._http = GuardedHttp(
+            label_studio,
+            max_bytes=settings.image_max_bytes,
+            seconds=settings.image_timeout,
+            max_redirects=settings.image_max_redirects,
+            allowed=parse_networks(settings.image_allowed_networks),
+            resolver=resolver,
+            ssl_context=ssl_context,
+        )
+        self.copies = WorkingCopies(
+            settings.data_dir / "images",
+            settings.working_copy_side,
+            max_pixels=settings.image_max_pixels,
+        )
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._http.close()
+
+    def fetch(self, uri: str, task_id: int) -> str:
+        """Keep a working copy of the image at ``uri``; the SHA-256 of its original bytes.
+
+        Raises :class:`ImageError`; its message names the URI without queries and data, which may
+        be secret or long.
+        """
+        uri = uri.strip()
+        try:
+            return self.copies.put(self._bytes(uri, task_id))
+        except ImageError as error:
+            raise ImageError(
+                f"{shortened(uri)}: {error.message}", retry=error.retry, mend=error.mend
+            ) from None
+
+    def _bytes(self, uri: str, task_id: int) -> bytes:
+        found = _SCHEME.match(uri)
+        scheme = found[1].lower() if found else ""
+        if scheme == "data":
+            return read_data_uri(uri, self._max_bytes)
+        if scheme in ("http", "https"):
+            return self._http.get(uri)
+        if uri.startswith("/") and not uri.startswith(("//", "/\\")):
+            return self._http.get(_on_label_studio(self._needed(), uri))
+        if _STORAGE.match(uri) and scheme not in _NEVER:
+            return self._http.get(self._resolved(uri, task_id))
+        raise ImageError(
+            "This is not an address that images are fetched from.",
+            retry=False,
+            mend="Allowed are http:, https:, data:, paths of Label Studio, and storages that it"
+            " resolves, such as s3://bucket/key.",
+        )
+
+    def _needed(self) -> LabelStudioAccess:
+        if self._label_studio is None:
+            raise ImageError(
+                "This image comes from Label Studio, and none is set.",
+                retry=False,
+                mend="Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.",
+            )
+        return self._label_studio
+
+    def _resolved(self, uri: str, task_id: int) -> str:
+        try:
+            return self._needed().resolve_url(task_id, uri)
+        except LabelStudioError as error:
+            raise ImageError(error.message, retry=True, mend=error.mend) from None
+
+
+def _on_label_studio(label_studio: LabelStudioAccess, path: str) -> str:
+    """``path`` on Label Studio; under a sub-path tasks carry it with and without."""
+    base = label_studio.url.rstrip("/")
+    prefix = httpx.URL(base).path.rstrip("/")
+    if prefix and path.startswith(prefix + "/"):
+        return base[: len(base) - len(prefix)] + path
+    return base + path
+
+
+def read_data_uri(uri: str, max_bytes: int) -> bytes:
+    """The bytes in a ``data:`` URI (RFC 2397), at most ``max_bytes``; else :class:`ImageError`."""
+    head, comma, payload = uri.partition(",")
+    if not comma:
+        raise ImageError("It has no comma, so no data.", retry=False)
+    # Three characters for a byte at most, and a third more in base64.
+    if len(payload) > 4 * max_bytes + 64:
+        raise _too_large(max_bytes)
+    data = unquote_to_bytes(payload)
+    if head.rstrip().lower().endswith(";base64"):
+        data = _from_base64(data)
+    if len(data) > max_bytes:
+        raise _too_large(max_bytes)
+    return data
+
+
+def _from_base64(text: bytes) -> bytes:
+    text = b"".join(text.split()).rstrip(b"=")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError("Its base64 is malformed.", retry=False) from None
+
+
+def _too_large(max_bytes: int) -> ImageError:
+    return ImageError(
+        f"The file is larger than {max_bytes:,} bytes.",
+        retry=False,
+        mend="TIEBREAK_IMAGE_MAX_BYTES is the limit.",
+    )
+
+
+def shortened(uri: str) -> str:
+    """``uri`` fit for a log: no data, query, fragment or user name, at most 100 characters."""
+    if uri[:5].lower() == "data:":
+        return "data: URI"
+    text = re.split(r"[?#]", uri, maxsplit=1)[0]
+    text = re.sub(r"//[^/]*@", "//", text)
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= 100 else text[:99] + "…"
