@@ -1,0 +1,67 @@
+"""Make probabilities mean what they say, and measure how far they do."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from model.checks import class_flags, class_positions, finite_matrix, probability_matrix
+from model.errors import ArgumentError
+
+Array = NDArray[np.float64]
+
+LOG_TEMPERATURE_RANGE = (-3.0, 3.0)
+
+
+def fit_temperature(logits: ArrayLike, targets: ArrayLike, multiple: bool) -> NDArray[np.float32]:
+    """The temperature T, in [e^-3, e^3], that makes logits / T most likely: float32, above 0.
+
+    ``multiple`` False: (n, k) logits and (n,) class positions give one T, shape (1,), for the
+    softmax. True: (n, k) logits and (n, k) flags give one T for each sigmoid, shape (k,).
+    Guo, Pleiss, Sun and Weinberger, *On Calibration of Modern Neural Networks* (2017), eq. 9.
+
+    Dividing by T keeps the order of the classes in a row (for sigmoids: the side of 1/2). The log
+    loss on the data passed in is never above that of T = 1, which is also the answer without rows.
+    ArgumentError when a logit is not finite or ``targets`` does not fit.
+    """
+    scores = finite_matrix("logits", logits)
+    n, k = scores.shape
+    if multiple:
+        flags = class_flags("targets", targets, length=n, class_count=k)
+        columns = [_best(_sigmoid_margins(scores[:, c], flags[:, c])) for c in range(k)]
+        return np.array(columns, dtype=np.float32)
+    positions = class_positions("targets", targets, length=n, class_count=k)
+    return np.array([_best(_Softmax(scores, positions))], dtype=np.float32)
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, targets: ArrayLike, bins: int = 15
+) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins, in [0, 1].
+
+    ECE = sum over bins of |B| / n * |accuracy(B) - confidence(B)|, Guo et al. (2017), eq. 3 as
+    estimated in section 2, bins ((b - 1) / bins, b / bins].
+
+    (n,) ``targets`` are class positions: confidence is a row's largest probability, and it is
+    accurate when that class is the target. (n, k) flags are yes-or-no questions: each of the
+    n * k probabilities is a confidence of its own, and accurate when its flag is True.
+    ArgumentError when there is no row or ``bins`` is below 1.
+    """
+    flags = np.ndim(np.asarray(targets)) == 2
+    p = probability_matrix("probabilities", probabilities, rows_sum_to_one=not flags)
+    n, k = p.shape
+    if n == 0:
+        raise ArgumentError("probabilities has 0 rows; at least 1 is needed.")
+    if bins < 1:
+        raise ArgumentError(f"bins is {bins!r}; at least 1 is needed.")
+    if flags:
+        confidence = p.ravel()
+        right = class_flags("targets", targets, length=n, class_count=k).ravel()
+    else:
+        confidence = p.max(axis=1)
+        right = p.argmax(axis=1) == class_positions("targets", targets, length=n, class_count=k)
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / confidence.size)

@@ -1,0 +1,87 @@
+"""How right a model is: plain measures with their intervals."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+
+from model.checks import class_flags, class_positions, finite_matrix, probability_matrix
+from model.errors import ArgumentError
+
+SMALLEST_PROBABILITY = 1e-12
+
+
+def accuracy(probabilities: ArrayLike, targets: ArrayLike) -> float:
+    """Share of rows whose largest of (n, k) scores is at their target, an (n,) class position.
+
+    The first of several equal scores counts. ArgumentError when there is no row.
+    """
+    scores = finite_matrix("probabilities", probabilities)
+    n, k = scores.shape
+    wanted = class_positions("targets", targets, length=n, class_count=k)
+    _at_least_one_row(n)
+    return float((scores.argmax(axis=1) == wanted).mean())
+
+
+def exact_match(probabilities: ArrayLike, targets: ArrayLike) -> float:
+    """Share of rows with every class right: (n, k) probability >= 1/2 against (n, k) flags.
+
+    ArgumentError when there is no row.
+    """
+    scores = probability_matrix("probabilities", probabilities, rows_sum_to_one=False)
+    n, k = scores.shape
+    wanted = class_flags("targets", targets, length=n, class_count=k)
+    _at_least_one_row(n)
+    return float(((scores >= 0.5) == wanted).all(axis=1).mean())
+
+
+def log_loss(probabilities: ArrayLike, targets: ArrayLike) -> float:
+    """Mean negative natural log of the probability given to what is true, in nats, >= 0.
+
+    (n,) ``targets`` are class positions, and a row counts -ln p[target]. (n, k) flags are yes-or-no
+    questions, and the mean runs over all n * k of them, each -ln p or -ln(1 - p). Probabilities
+    are clipped to 1e-12 from 0. ArgumentError when there is no row.
+    """
+    flags = np.ndim(np.asarray(targets)) == 2
+    p = probability_matrix("probabilities", probabilities, rows_sum_to_one=not flags)
+    n, k = p.shape
+    _at_least_one_row(n)
+    if flags:
+        wanted = class_flags("targets", targets, length=n, class_count=k)
+        of_truth = np.where(wanted, p, 1 - p)
+    else:
+        positions = class_positions("targets", targets, length=n, class_count=k)
+        of_truth = p[np.arange(n), positions]
+    return float(-np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)).mean())
+
+
+def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval for a proportion of which ``correct`` of ``n`` were seen, within [0, 1].
+
+    Wilson, *Probable Inference, the Law of Succession, and Statistical Inference* (1927);
+    Brown, Cai and DasGupta, *Interval Estimation for a Binomial Proportion* (2001), eq. 4.
+    (0, 1) when ``n`` is 0. ArgumentError when ``correct`` is not in 0..n or ``confidence`` not
+    in (0, 1).
+    """
+    if n < 0 or not 0 <= correct <= n:
+        raise ArgumentError(f"correct is {correct!r} of n {n!r}; 0 <= correct <= n is needed.")
+    if not 0 < confidence < 1:
+        raise ArgumentError(f"confidence is {confidence!r}; (0, 1) is allowed.")
+    if n == 0:
+        return 0.0, 1.0
+    z = float(ndtri(0.5 + confidence / 2))
+    p = correct / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # The ends are exact at 0 and n, where rounding would leave a hair between.
+    low = 0.0 if correct == 0 else max(0.0, middle - half)
+    high = 1.0 if correct == n else min(1.0, middle + half)
+    return low, high
+
+
+def _at_least_one_row(n: int) -> None:
+    if n == 0:
+        raise ArgumentError("probabilities has 0 rows; at least 1 is needed.")
