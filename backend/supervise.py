@@ -1,0 +1,192 @@
+"""Child processes: started, watched, started again when they die, and always stopped.
+
+Each child leads a session of its own, so a ctrl-c in the terminal reaches only the supervisor,
+which then stops the children in the reverse of the order in which they were started: SIGTERM, a
+grace period, SIGKILL to whatever is left of the child's process group. Should the supervisor
+itself be killed, :mod:`backend.leash` ends the children where the system can do that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+from backend.errors import SetupError
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """What to run: ``command[0]`` is a path or a name on PATH.
+
+    ``log`` gets all that it writes, restarts included; the log of an earlier run is kept beside
+    it as ``….old.log``.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    log: Path
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass
+class _Child:
+    spec: ChildSpec
+    process: subprocess.Popen[bytes]
+    started: float
+    failures: int = 0
+    again_at: float | None = None
+
+
+class Supervisor:
+    """The children of one ``tiebreak up``.
+
+    ``say``            told in one sentence about every death and restart
+    ``grace``          seconds between SIGTERM and SIGKILL, for each child
+    ``first_backoff``  seconds before the first restart; doubled for each further death, up to
+                       ``last_backoff``, and forgotten once a child has lived ``last_backoff``
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        *,
+        grace: float = 10.0,
+        first_backoff: float = 1.0,
+        last_backoff: float = 30.0,
+    ) -> None:
+        self.stopping = False
+        self._say = say
+        self._grace = grace
+        self._first_backoff = first_backoff
+        self._last_backoff = last_backoff
+        self._children: dict[str, _Child] = {}
+
+    def start(self, spec: ChildSpec) -> None:
+        """Start a child. SetupError when its program does not exist or is started already."""
+        if spec.name in self._children:
+            raise SetupError(f"{spec.name} is started already.")
+        if spec.log.exists():
+            spec.log.replace(spec.log.with_suffix(".old.log"))
+        process = _spawn(spec)
+        self._children[spec.name] = _Child(spec, process, time.monotonic())
+
+    def pid(self, name: str) -> int | None:
+        """Process id of a child, None while it is not running."""
+        process = self._children[name].process
+        return process.pid if process.poll() is None else None
+
+    def ensure_alive(self, name: str) -> None:
+        """SetupError with the end of the child's log when it has died; for use during start-up."""
+        child = self._children[name]
+        status = child.process.poll()
+        if status is not None:
+            raise SetupError(
+                f"{name} ended ({_how(status)}). Its last words:\n{tail(child.spec.log)}",
+                mend=f"All of its words are in {child.spec.log}.",
+            )
+
+    def look(self) -> None:
+        """Start again whatever has died, each after its back-off."""
+        now = time.monotonic()
+        for child in self._children.values():
+            status = child.process.poll()
+            if status is None:
+                continue
+            if child.again_at is None:
+                self._plan_restart(child, status, now)
+            elif now >= child.again_at:
+                child.process = _spawn(child.spec)
+                child.started, child.again_at = now, None
+                self._say(f"{child.spec.name} is started again.")
+
+    def watch(self, until: Event) -> None:
+        """Look after the children until ``until`` is set."""
+        while not until.wait(POLL_SECONDS):
+            self.look()
+
+    def stop(self) -> None:
+        """Stop every child, the last started first; returns when all of them are gone."""
+        self.stopping = True
+        for child in reversed(self._children.values()):
+            self._stop_one(child)
+        self._children.clear()
+
+    def kill(self) -> None:
+        """SIGKILL to every child at once; safe in a signal handler."""
+        for child in list(self._children.values()):
+            if child.process.returncode is None:
+                _signal_group(child.process.pid, signal.SIGKILL)
+
+    def _plan_restart(self, child: _Child, status: int, now: float) -> None:
+        _signal_group(child.process.pid, signal.SIGKILL)  # what it may have left running
+        if now - child.started >= self._last_backoff:
+            child.failures = 0
+        wait = min(self._first_backoff * 2**child.failures, self._last_backoff)
+        child.failures += 1
+        child.again_at = now + wait
+        self._say(
+            f"{child.spec.name} ended ({_how(status)}); starting it again in {wait:.3g} s. "
+            f"Its words are in {child.spec.log}."
+        )
+
+    def _stop_one(self, child: _Child) -> None:
+        child.process.terminate()
+        try:
+            child.process.wait(self._grace)
+        except subprocess.TimeoutExpired:
+            self._say(f"{child.spec.name} does not stop; it is killed.")
+        _signal_group(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log; empty when there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _spawn(spec: ChildSpec) -> subprocess.Popen[bytes]:
+    program = shutil.which(spec.command[0])
+    if program is None:
+        raise SetupError(
+            f"The program {spec.command[0]} for {spec.name} does not exist or cannot be run."
+        )
+    spec.log.parent.mkdir(parents=True, exist_ok=True)
+    leash = [sys.executable, "-m", "backend.leash", str(os.getpid())]
+    with spec.log.open("ab") as log:
+        return subprocess.Popen(  # noqa: S603
+            [*leash, os.path.abspath(program), *spec.command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **spec.env},
+            start_new_session=True,
+        )
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    # PermissionError is macOS's word for a zombie
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"exit code {status}"
+    return f"signal {signal.Signals(-status).name}"
