@@ -64,7 +64,7 @@ def parse_networks(values: Iterable[str]) -> tuple[Network, ...]:
     networks = []
     for value in values:
         try:
-            networks.append(ipaddress.ip_network(value.strip(), strict=False))
+            networks.append(ipaddress.ip_network(value, strict=False))
         except ValueError:
             raise SettingsError(
                 f"TIEBREAK_IMAGE_ALLOWED_NETWORKS={value!r}: not a network in CIDR notation,"

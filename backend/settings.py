@@ -6,6 +6,7 @@ that other programs share (``LABEL_STUDIO_URL``, ``LABEL_STUDIO_API_KEY``, ``DAT
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,12 @@ class Settings(BaseSettings):
     )
     webhook_secret: SecretStr | None = Field(
         None, description="Secret header of webhooks; made and kept in the data folder when empty"
+    )
+    predict_seconds: float = Field(
+        80.0, gt=0, description="Seconds after which /predict answers with what it has"
+    )
+    max_request_bytes: int = Field(
+        100_000_000, ge=1, description="Largest request body that the server reads"
     )
     threads: int = Field(8, ge=1, le=256, description="Threads of the server")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -135,6 +142,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 
+    @field_validator("image_allowed_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network, strict=False)
+        return value
+
     @property
     def database_address(self) -> str:
         """SQLAlchemy address of the database."""
@@ -147,6 +161,11 @@ class Settings(BaseSettings):
             return self.public_url
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
         return f"http://{host}:{self.port}"
+
+    @property
+    def working_copies(self) -> Path:
+        """Folder of the working copies of images."""
+        return self.data_dir / "images"
 
     @property
     def weights_cache(self) -> Path:
@@ -163,6 +182,24 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+
+
+def label_studio_access(settings: Settings) -> tuple[str, str]:
+    """Address and token of Label Studio.
+
+    Raises :class:`SettingsError` when one of them is not set.
+    """
+    if not settings.label_studio_url:
+        raise SettingsError(
+            "LABEL_STUDIO_URL is not set.",
+            mend="Set it to the address of your Label Studio, for example http://127.0.0.1:8080.",
+        )
+    if not settings.label_studio_api_key:
+        raise SettingsError(
+            "LABEL_STUDIO_API_KEY is not set.",
+            mend="Set it to a token from Label Studio: Account & Settings → Personal Access Token.",
+        )
+    return settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
 
 
 def variable_name(field_name: str) -> str:
