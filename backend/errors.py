@@ -11,6 +11,7 @@
     │   ├── LabelStudioUnauthorized  the token is refused or expired
     │   ├── LabelStudioNotFound      the project, task or route does not exist
     │   └── BackendRefused           Label Studio refuses to talk to the backend's address
+    ├── LeaseLost                another trainer took the project over
     └── SetupError               something the front door needs is missing
 """
 
@@ -65,3 +66,7 @@ class BackendRefused(LabelStudioError):
 
 class SetupError(TiebreakError):
     """Something the front door needs is missing; ``mend`` says how to get it."""
+
+
+class LeaseLost(TiebreakError):
+    """Another trainer took the project over while this one was silent."""

@@ -1,0 +1,41 @@
+"""The JSON API that the page and other programs use."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+from sqlalchemy import select
+
+from backend.projects import list_versions, project_status
+from backend.services import services
+from backend.tables import Project
+from backend.web_errors import RequestError
+
+bp = Blueprint("api", __name__, url_prefix="/api")
+
+
+@bp.get("/projects")
+def projects() -> Response:
+    """How every project stands."""
+    settings = services().settings
+    with services().store.read() as session:
+        rows = session.scalars(select(Project).order_by(Project.id)).all()
+        return jsonify(
+            projects=[project_status(session, p, settings.lease_seconds).as_json() for p in rows]
+        )
+
+
+@bp.get("/projects/<int:project_id>")
+def project(project_id: int) -> Response:
+    """How one project stands, with all its versions."""
+    settings = services().settings
+    with services().store.read() as session:
+        row = session.get(Project, project_id)
+        if row is None:
+            raise RequestError(
+                404,
+                "unknown_project",
+                f"Project {project_id} is not connected.",
+                f"Run `tiebreak connect {project_id}`.",
+            )
+        status = project_status(session, row, settings.lease_seconds).as_json()
+        return jsonify(status | {"versions": list_versions(session, project_id)})

@@ -1,0 +1,75 @@
+"""Hints: something may have changed in Label Studio.
+
+A hint is never believed, only followed: the reconciler asks Label Studio what is really there. So a
+hint may be lost, doubled or out of order; a lost one costs at most one periodic look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+
+from backend.store import Store
+from backend.tables import Hint, Project
+
+EVERYTHING_ABOVE = 500
+"""More named tasks than this are cheaper to look at all together."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the hints up to ``last_id`` ask for."""
+
+    last_id: int
+    everything: bool
+    task_ids: tuple[int, ...]
+    newest_at: float
+
+
+def add_hint(
+    store: Store, project_id: int, action: str, task_ids: Sequence[int] | None, *, train: bool
+) -> bool:
+    """Keep a hint; ``train`` also asks for a training now. False for an unknown project."""
+    with store.write() as session:
+        project = session.get(Project, project_id)
+        if project is None:
+            return False
+        if train:
+            project.train_requested_at = time.time()
+        session.add(
+            Hint(
+                project_id=project_id,
+                action=action,
+                task_ids=None if task_ids is None else sorted(set(task_ids)),
+                created_at=time.time(),
+            )
+        )
+    return True
+
+
+def pending_look(store: Store, project_id: int) -> Look | None:
+    """All waiting hints of a project as one look; none when nothing waits."""
+    with store.read() as session:
+        hints = session.scalars(
+            select(Hint).where(Hint.project_id == project_id).order_by(Hint.id)
+        ).all()
+    if not hints:
+        return None
+    task_ids = sorted({t for hint in hints for t in hint.task_ids or ()})
+    everything = any(h.task_ids is None for h in hints) or len(task_ids) > EVERYTHING_ABOVE
+    return Look(hints[-1].id, everything, tuple(task_ids), hints[-1].created_at)
+
+
+def forget_hints(store: Store, project_id: int, last_id: int) -> None:
+    """Drop the hints that a finished look has covered."""
+    with store.write() as session:
+        session.execute(delete(Hint).where(Hint.project_id == project_id, Hint.id <= last_id))
+
+
+def hinted_projects(store: Store) -> Iterable[int]:
+    """Projects with waiting hints."""
+    with store.read() as session:
+        return list(session.scalars(select(Hint.project_id).distinct()))

@@ -1,0 +1,255 @@
+"""The images of a project: fetched once, embedded once per backbone, read back as arrays.
+
+Every chunk is committed before the next, so a killed trainer repeats at most one chunk. An image
+that cannot be had is written down with its reason and, where trying again may help, with the time
+of the next try; it never holds up the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL.Image import Image
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from backend.engine import LocalEngine
+from backend.errors import ImageError
+from backend.images import ImageFetcher, WorkingCopies
+from backend.store import Store
+from backend.tables import Embedding, ImageSource, Label, TaskImage
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64
+RETRY_AFTER_SECONDS = (30.0, 120.0, 600.0, 3600.0)
+
+
+@dataclass(frozen=True)
+class PoolCounts:
+    """Distinct images of a project: all, embedded, and those that cannot be had."""
+
+    images: int
+    embedded: int
+    failed: int
+
+
+def embed_chunk(
+    store: Store,
+    fetcher: ImageFetcher,
+    copies: WorkingCopies,
+    engine: LocalEngine,
+    project_id: int,
+    *,
+    labelled_only: bool,
+    workers: int,
+    size: int = CHUNK,
+) -> int:
+    """Fetch and embed the next images that lack an embedding; how many were worked on."""
+    backbone = engine.backbone
+    with store.read() as session:
+        query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
+        wanted = [(source, uri, task_id, digest) for source, uri, task_id, digest in session.execute(query)]
+    if not wanted:
+        return 0
+    with ThreadPoolExecutor(workers) as threads:
+        fetched = list(threads.map(lambda row: _fetch(fetcher, copies, *row), wanted))
+    _remember_sources(store, {row[0]: result for row, result in zip(wanted, fetched, strict=True)})
+    images = {r.digest: r.image for r in fetched if r.digest and r.image is not None}
+    embed_images(store, engine, images)
+    return len(wanted)
+
+
+def embed_images(store: Store, engine: LocalEngine, images: dict[str, Image]) -> None:
+    """Embed images by digest and keep the embeddings."""
+    if not images:
+        return
+    vectors = engine.embed(list(images.values()))
+    with store.write() as session:
+        for digest, vector in zip(images, vectors, strict=True):
+            row = Embedding(digest=digest, backbone=engine.backbone, vector=to_bytes(vector))
+            session.merge(row)
+
+
+def remember_failure(store: Store, source: str, error: ImageError) -> None:
+    """Write down why an image cannot be had, and when to try again."""
+    _remember_sources(store, {source: _Fetched(None, None, error)})
+
+
+def remember_digest(store: Store, source: str, digest: str) -> None:
+    """Write down which bytes a URI led to."""
+    _remember_sources(store, {source: _Fetched(digest, None, None)})
+
+
+def load_embeddings(
+    session: Session,
+    project_id: int,
+    data_key: str,
+    backbone: str,
+    *conditions: ColumnElement[bool],
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Embeddings of the project's tasks that have one.
+
+    Returns:
+        Task ids (n,) int64, embeddings (n, width) float16 and the n image digests, in the order of
+        the task ids. ``conditions`` narrow the tasks down, in terms of :class:`TaskImage`.
+    """
+    rows = session.execute(
+        select(TaskImage.task_id, Embedding.vector, Embedding.digest)
+        .join(ImageSource, ImageSource.source == TaskImage.source)
+        .join(Embedding, Embedding.digest == ImageSource.digest)
+        .where(
+            TaskImage.project_id == project_id,
+            TaskImage.data_key == data_key,
+            Embedding.backbone == backbone,
+            *conditions,
+        )
+        .order_by(TaskImage.task_id)
+    ).all()
+    ids = np.array([row[0] for row in rows], dtype=np.int64)
+    return ids, from_bytes([row[1] for row in rows]), [row[2] for row in rows]
+
+
+def to_bytes(vector: np.ndarray) -> bytes:
+    """A vector as little-endian float16."""
+    return vector.astype("<f2").tobytes()
+
+
+def from_bytes(vectors: Sequence[bytes]) -> np.ndarray:
+    """Vectors kept by :func:`to_bytes` as (n, width) float16; (0, 0) for none."""
+    if not vectors:
+        return np.zeros((0, 0), dtype=np.float16)
+    flat = np.frombuffer(b"".join(vectors), dtype="<f2")
+    return flat.reshape(len(vectors), -1).astype(np.float16, copy=False)
+
+
+def count_images(session: Session, project_id: int, backbone: str | None) -> PoolCounts:
+    """How many distinct images a project has, and how many of them are ready or broken."""
+    sources = (
+        select(TaskImage.source).where(TaskImage.project_id == project_id).distinct().subquery()
+    )
+    joined = select(func.count()).select_from(sources)
+    known = joined.join(ImageSource, ImageSource.source == sources.c.source)
+    embedded = known.join(Embedding, Embedding.digest == ImageSource.digest)
+    if backbone:
+        embedded = embedded.where(Embedding.backbone == backbone)
+    failed = known.where(ImageSource.digest.is_(None), ImageSource.failure != "")
+    return PoolCounts(
+        session.scalar(joined) or 0, session.scalar(embedded) or 0, session.scalar(failed) or 0
+    )
+
+
+def failed_images(session: Session, project_id: int, limit: int = 100) -> list[tuple[int, str]]:
+    """Tasks whose image cannot be had, with the reason."""
+    query = (
+        select(TaskImage.task_id, ImageSource.failure)
+        .join(ImageSource, ImageSource.source == TaskImage.source)
+        .where(
+            TaskImage.project_id == project_id,
+            ImageSource.digest.is_(None),
+            ImageSource.failure != "",
+        )
+        .order_by(TaskImage.task_id)
+        .limit(limit)
+    )
+    return [(task_id, failure) for task_id, failure in session.execute(query)]
+
+
+def next_retry(session: Session, project_id: int) -> float | None:
+    """When the next image is tried again."""
+    return session.scalar(
+        select(func.min(ImageSource.retry_at))
+        .join(TaskImage, TaskImage.source == ImageSource.source)
+        .where(TaskImage.project_id == project_id, ImageSource.digest.is_(None))
+    )
+
+
+def _missing(
+    project_id: int, backbone: str, *, labelled_only: bool
+) -> Select[tuple[str, str, int, str | None]]:
+    has_embedding = exists().where(
+        Embedding.digest == ImageSource.digest, Embedding.backbone == backbone
+    )
+    untried = or_(
+        ImageSource.source.is_(None),
+        and_(ImageSource.digest.is_(None), ImageSource.failure == ""),
+        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= time.time()),
+        and_(ImageSource.digest.is_not(None), ~has_embedding),
+    )
+    query = (
+        select(
+            TaskImage.source,
+            func.min(TaskImage.uri),
+            func.min(TaskImage.task_id),
+            func.min(ImageSource.digest),
+        )
+        .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
+        .where(TaskImage.project_id == project_id, untried)
+        .group_by(TaskImage.source)
+        .order_by(func.min(TaskImage.task_id))
+    )
+    if labelled_only:
+        query = query.where(
+            exists().where(
+                Label.project_id == project_id,
+                Label.task_id == TaskImage.task_id,
+                Label.status == "agreed",
+            )
+        )
+    return query
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    digest: str | None
+    image: Image | None
+    error: ImageError | None
+
+
+def _fetch(
+    fetcher: ImageFetcher,
+    copies: WorkingCopies,
+    source: str,
+    uri: str,
+    task_id: int,
+    digest: str | None,
+) -> _Fetched:
+    try:
+        if digest is None or not copies.has(digest):
+            digest = fetcher.fetch(uri, task_id)
+        return _Fetched(digest, copies.open(digest), None)
+    except ImageError as error:
+        log.warning("task %d: no image: %s", task_id, error)
+        return _Fetched(None, None, error)
+
+
+def _remember_sources(store: Store, results: dict[str, _Fetched]) -> None:
+    with store.write() as session:
+        for source, result in results.items():
+            row = session.get(ImageSource, source) or ImageSource(source=source, attempts=0)
+            session.add(row)
+            row.digest = result.digest
+            row.failure = str(result.error) if result.error else ""
+            row.attempts = row.attempts + 1 if result.error else 0
+            row.retry_at = _retry_at(result.error, row.attempts)
+
+
+def _retry_at(error: ImageError | None, attempts: int) -> float | None:
+    if error is None or not error.retry:
+        return None
+    return time.time() + RETRY_AFTER_SECONDS[min(attempts, len(RETRY_AFTER_SECONDS)) - 1]
+
+
+def forget_failures(session: Session, project_id: int) -> None:
+    """Try every broken image of a project again."""
+    sources = select(TaskImage.source).where(TaskImage.project_id == project_id)
+    session.execute(
+        update(ImageSource)
+        .where(ImageSource.source.in_(sources), ImageSource.digest.is_(None))
+        .values(failure="", retry_at=None, attempts=0)
+    )

@@ -1,0 +1,165 @@
+"""Answers ``/predict``: from the cache where an image is known, else fetched and embedded now."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL.Image import Image
+from sqlalchemy import select
+
+from backend.champion import Champions
+from backend.engine import LocalEngine
+from backend.errors import ImageError, LabelConfigError
+from backend.images import ImageFetcher, WorkingCopies
+from backend.label_config import Control, parse_label_config
+from backend.payloads import PredictTask
+from backend.pool import (
+    embed_images,
+    from_bytes,
+    remember_digest,
+    remember_failure,
+)
+from backend.predictions import (
+    Prediction,
+    missing_image_prediction,
+    predict_tasks,
+    unlearned_prediction,
+    version_name,
+)
+from backend.settings import Settings
+from backend.store import Store
+from backend.sync import controls_of, image_uris, source_key
+from backend.tables import Embedding, ImageSource, Project
+from model.artifact import Artifact
+from model.errors import TiebreakError
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+SQL_SLICE = 500
+
+
+class Predictor:
+    """Predictions for tasks that Label Studio sends, one per task, in their order."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        champions: Champions,
+        fetcher: ImageFetcher,
+        copies: WorkingCopies,
+        engine: LocalEngine,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._champions = champions
+        self._fetcher = fetcher
+        self._copies = copies
+        self._engine = engine
+
+    def predict(
+        self, project_id: int, tasks: Sequence[PredictTask], label_config: str | None
+    ) -> tuple[str, list[Prediction]]:
+        """Version and predictions. A task whose image cannot be had never harms the others."""
+        artifact = self._champions.get(project_id)
+        if artifact is None:
+            seed = self._settings.seed
+            return version_name(0), [
+                unlearned_prediction(project_id, task.id or 0, seed) for task in tasks
+            ]
+        controls = self._controls(project_id, label_config)
+        uris = [image_uris(task.data, controls) for task in tasks]
+        vectors = self._vectors(artifact, tasks, uris)
+        embeddings = {}
+        for data_key in {control.data_key for control in controls}:
+            # Positions stand in for task ids: a caller may send tasks without one.
+            rows = [i for i, found in enumerate(uris) if found.get(data_key) in vectors]
+            if rows:
+                embeddings[data_key] = (rows, np.stack([vectors[uris[i][data_key]] for i in rows]))
+        found = predict_tasks(artifact, controls, embeddings, self._settings.strategy)
+        for position, task in enumerate(tasks):
+            if position not in found:
+                log.warning("task %s: no image, so it is served last", task.id)
+        return version_name(artifact.version), [
+            found.get(position, missing_image_prediction()) for position in range(len(tasks))
+        ]
+
+    def _controls(self, project_id: int, label_config: str | None) -> tuple[Control, ...]:
+        if label_config:
+            try:
+                return parse_label_config(label_config).controls
+            except LabelConfigError:
+                return ()
+        with self._store.read() as session:
+            project = session.get(Project, project_id)
+            return controls_of(project) if project else ()
+
+    def _vectors(
+        self,
+        artifact: Artifact,
+        tasks: Sequence[PredictTask],
+        uris: Sequence[Mapping[str, str]],
+    ) -> dict[str, np.ndarray]:
+        """URI → embedding (width,), for every image that can be had in time."""
+        task_of = {
+            uri: task.id or 0 for task, found in zip(tasks, uris, strict=True) for uri in found.values()
+        }
+        vectors = self._cached(artifact.backbone, list(task_of))
+        missing = [uri for uri in task_of if uri not in vectors]
+        if not missing:
+            return vectors
+        try:
+            if self._engine.backbone != artifact.backbone:
+                log.warning(
+                    "the champion needs embeddings of %s; this server is set to %s",
+                    artifact.backbone,
+                    self._engine.backbone,
+                )
+                return vectors
+        except TiebreakError as error:
+            log.error("no new image can be embedded: %s", error)
+            return vectors
+        deadline = time.monotonic() + self._settings.predict_seconds
+        for start in range(0, len(missing), BATCH):
+            if time.monotonic() > deadline:
+                log.warning("%d images were left out: no time was left", len(missing) - start)
+                break
+            self._embed(missing[start : start + BATCH], task_of)
+        return vectors | self._cached(artifact.backbone, missing)
+
+    def _cached(self, backbone: str, uris: Sequence[str]) -> dict[str, np.ndarray]:
+        by_key = {source_key(uri): uri for uri in uris}
+        keys, found = list(by_key), {}
+        with self._store.read() as session:
+            for start in range(0, len(keys), SQL_SLICE):
+                rows = session.execute(
+                    select(ImageSource.source, Embedding.vector)
+                    .join(Embedding, Embedding.digest == ImageSource.digest)
+                    .where(
+                        ImageSource.source.in_(keys[start : start + SQL_SLICE]),
+                        Embedding.backbone == backbone,
+                    )
+                )
+                found.update({by_key[key]: from_bytes([vector])[0] for key, vector in rows})
+        return found
+
+    def _embed(self, uris: Sequence[str], task_of: Mapping[str, int]) -> None:
+        def fetch(uri: str) -> tuple[str, Image] | None:
+            try:
+                digest = self._fetcher.fetch(uri, task_of[uri])
+                image = self._copies.open(digest)
+            except ImageError as error:
+                log.warning("task %d: no image: %s", task_of[uri], error)
+                remember_failure(self._store, source_key(uri), error)
+                return None
+            remember_digest(self._store, source_key(uri), digest)
+            return digest, image
+
+        with ThreadPoolExecutor(self._settings.image_workers) as threads:
+            images = dict(pair for pair in threads.map(fetch, uris) if pair is not None)
+        embed_images(self._store, self._engine, images)

@@ -1,0 +1,167 @@
+"""The projects that this Tiebreak keeps: registering one, and reading how it stands."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from backend.hints import add_hint
+from backend.pool import count_images, failed_images
+from backend.predictions import version_name
+from backend.store import Store
+from backend.sync import AGREED, controls_of, set_config
+from backend.tables import Label, Lease, Project, Task, Version
+
+TIED, OUTSIDE = "tied", "outside"
+
+
+def register_project(
+    store: Store, project_id: int, *, title: str = "", label_config: str | None = None
+) -> None:
+    """Begin to keep a project, or take note of its newer config."""
+    with store.write() as session:
+        project = session.get(Project, project_id)
+        new = project is None
+        if project is None:
+            project = Project(id=project_id, connected_at=time.time(), title=title)
+            session.add(project)
+            session.flush()
+        if label_config is not None:
+            changed = set_config(project, title or project.title, label_config)
+            new = new or changed
+    if new:
+        add_hint(store, project_id, "REGISTERED", None, train=False)
+
+
+@dataclass(frozen=True)
+class ControlStatus:
+    """Labels of one control. ``outside`` are labels whose class the config does not have."""
+
+    name: str
+    classes: list[str]
+    multiple: bool
+    labels: int
+    tied: list[int]
+    outside: list[str]
+
+
+@dataclass(frozen=True)
+class ProjectStatus:
+    """How a project stands."""
+
+    id: int
+    title: str
+    version: str
+    served: str
+    tasks: int
+    labelled: int
+    unlabelled: int
+    skipped: int
+    controls: list[ControlStatus]
+    images: int
+    embedded: int
+    broken: int
+    broken_images: list[tuple[int, str]]
+    activity: str
+    waiting: str
+    error: str
+    config_problem: str
+    trainer_alive: bool
+    last_version: dict[str, Any] | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def project_status(session: Session, project: Project, lease_seconds: float) -> ProjectStatus:
+    """Read how a project stands."""
+
+    def count(*conditions: Any) -> int:
+        query = select(func.count()).select_from(Task).where(Task.project_id == project.id)
+        return session.scalar(query.where(*conditions)) or 0
+
+    newest = session.scalars(
+        select(Version)
+        .where(Version.project_id == project.id)
+        .order_by(Version.number.desc())
+        .limit(1)
+    ).first()
+    images = count_images(session, project.id, newest.backbone if newest else None)
+    return ProjectStatus(
+        id=project.id,
+        title=project.title,
+        version=version_name(project.champion),
+        served=project.served,
+        tasks=count(),
+        labelled=count(Task.annotations > 0),
+        unlabelled=count(~Task.is_labeled),
+        skipped=count(Task.skips > 0, Task.annotations == 0),
+        controls=_control_statuses(session, project),
+        images=images.images,
+        embedded=images.embedded,
+        broken=images.failed,
+        broken_images=failed_images(session, project.id, limit=20),
+        activity=project.activity,
+        waiting=project.waiting,
+        error=project.error,
+        config_problem=project.config_problem,
+        trainer_alive=trainer_alive(session, lease_seconds),
+        last_version=_version_json(newest) if newest else None,
+    )
+
+
+def trainer_alive(session: Session, lease_seconds: float) -> bool:
+    """Whether any trainer showed a sign of life within the length of a lease."""
+    newest = session.scalar(select(func.max(Lease.heartbeat_at)))
+    return newest is not None and newest > time.time() - lease_seconds
+
+
+def _version_json(version: Version) -> dict[str, Any]:
+    return {
+        "version": version_name(version.number),
+        "kept": version.kept,
+        "reason": version.reason,
+        "labels": version.labels,
+        "backbone": version.backbone,
+        "created_at": version.created_at,
+        "metrics": version.metrics,
+    }
+
+
+def list_versions(session: Session, project_id: int) -> list[dict[str, Any]]:
+    """Every version of a project, the newest first, refused ones included."""
+    query = select(Version).where(Version.project_id == project_id).order_by(Version.number.desc())
+    return [_version_json(version) for version in session.scalars(query)]
+
+
+def _control_statuses(session: Session, project: Project) -> list[ControlStatus]:
+    statuses = []
+    for control in controls_of(project):
+        of_control = (Label.project_id == project.id, Label.control == control.name)
+        agreed = session.scalar(
+            select(func.count()).select_from(Label).where(*of_control, Label.status == AGREED)
+        )
+        tied = session.scalars(
+            select(Label.task_id).where(*of_control, Label.status == TIED).limit(100)
+        )
+        outside = session.execute(
+            select(Label.detail, func.count())
+            .where(*of_control, Label.status == OUTSIDE)
+            .group_by(Label.detail)
+        )
+        statuses.append(
+            ControlStatus(
+                name=control.name,
+                classes=list(control.classes),
+                multiple=control.multiple,
+                labels=agreed or 0,
+                tied=list(tied),
+                outside=[f"{detail} ({n})" for detail, n in outside],
+            )
+        )
+    return statuses

@@ -1,0 +1,210 @@
+"""The champion's predictions → Label Studio, and Label Studio's order → the champion's.
+
+The head of the queue goes first, then Label Studio is told to order by the new version, then the
+rest follows: the next image that anybody is given comes from the new order although most of the
+pool is still on its way. Label Studio serves only tasks that carry a prediction of the version it
+orders by, so the old order holds until the head is there, and nothing is ever deleted.
+
+What was pushed is written down after Label Studio confirmed it. A trainer killed between the two
+asks Label Studio what it holds before it pushes again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from backend.labelstudio import LabelStudio
+from backend.lease import Leases
+from backend.pool import load_embeddings
+from backend.predictions import (
+    Prediction,
+    missing_image_prediction,
+    predict_tasks,
+    unlearned_prediction,
+    version_name,
+)
+from backend.settings import Settings
+from backend.store import Store
+from backend.sync import controls_of
+from backend.tables import ImageSource, Project, Task, TaskImage
+from model.artifact import Artifact
+from model.queue import LAST_SCORE
+
+log = logging.getLogger(__name__)
+
+SAMPLING = "Uncertainty sampling"
+ENOUGH_TO_PUSH = 500
+"""While images are still being embedded, predictions are pushed when this many wait."""
+SQL_SLICE = 500
+
+
+@dataclass(frozen=True)
+class PushPlan:
+    """Predictions that Label Studio lacks, soonest first. ``unscored`` tasks still need an embedding."""
+
+    number: int
+    predictions: list[tuple[int, Prediction]]
+    unscored: int
+
+    @property
+    def version(self) -> str:
+        """Name of the version in Label Studio."""
+        return version_name(self.number)
+
+
+def plan_push(
+    session: Session, project: Project, artifact: Artifact | None, settings: Settings
+) -> PushPlan:
+    """What must be pushed so that every unlabelled task carries the champion's prediction."""
+    number = artifact.version if artifact else 0
+    rows = session.execute(
+        select(Task.id, Task.pushed_version, Task.pushed_score).where(
+            Task.project_id == project.id, ~Task.is_labeled
+        )
+    ).all()
+    lacking = {task_id for task_id, version, _ in rows if version != number}
+    last = {t for t, version, score in rows if version == number and score == LAST_SCORE}
+    if not lacking and not last:
+        return PushPlan(number, [], 0)
+    if artifact is None:
+        found = {t: unlearned_prediction(project.id, t, settings.seed) for t in lacking}
+    else:
+        found = _score(session, project, artifact, settings, lacking | last)
+        for task_id in _without_image(session, project.id) & lacking - found.keys():
+            found[task_id] = missing_image_prediction()
+    ready = [(t, p) for t, p in found.items() if t in lacking or p.score != LAST_SCORE]
+    ready.sort(key=lambda item: (item[1].score, item[0]))
+    return PushPlan(number, ready, len(lacking - found.keys()))
+
+
+def push(
+    store: Store,
+    client: LabelStudio,
+    leases: Leases,
+    settings: Settings,
+    project_id: int,
+    plan: PushPlan,
+    say: Callable[[str], None],
+) -> None:
+    """Send a plan to Label Studio and make Label Studio order by it."""
+    with store.read() as session:
+        served = session.get_one(Project, project_id).served
+    parts = [plan.predictions]
+    if served != plan.version and len(plan.predictions) > settings.queue_head:
+        parts = [plan.predictions[: settings.queue_head], plan.predictions[settings.queue_head :]]
+    for part in parts:
+        say(f"sending {len(part)} predictions of {plan.version}")
+        _push_part(store, client, leases, project_id, plan, part)
+        serve_version(store, client, project_id, plan.version)
+
+
+def serve_version(store: Store, client: LabelStudio, project_id: int, version: str) -> None:
+    """Make Label Studio order by a version, unless it was already told to."""
+    with store.read() as session:
+        if session.get_one(Project, project_id).served == version:
+            return
+    client.update_project(project_id, model_version=version, sampling=SAMPLING)
+    with store.write() as session:
+        session.get_one(Project, project_id).served = version
+    log.info("project %d: Label Studio now orders by %s", project_id, version)
+
+
+def recover_push(store: Store, client: LabelStudio, project_id: int, version: str) -> None:
+    """After a push that was not seen to end: write down what Label Studio really holds."""
+    held = client.tasks_with_version(project_id, version)
+    number = int(version.removeprefix("v"))
+    with store.write() as session:
+        for ids in _slices(sorted(held)):
+            session.execute(
+                update(Task)
+                .where(Task.project_id == project_id, Task.id.in_(ids))
+                .values(pushed_version=number)
+            )
+        session.get_one(Project, project_id).pushing = False
+    log.info("project %d: %d tasks already carry %s", project_id, len(held), version)
+
+
+def _push_part(
+    store: Store,
+    client: LabelStudio,
+    leases: Leases,
+    project_id: int,
+    plan: PushPlan,
+    part: Sequence[tuple[int, Prediction]],
+) -> None:
+    with store.write() as session:
+        leases.check(session, project_id)
+        session.get_one(Project, project_id).pushing = True
+    created = client.import_predictions(
+        project_id,
+        [
+            {
+                "task": task_id,
+                "model_version": plan.version,
+                "score": prediction.score,
+                "result": prediction.result,
+            }
+            for task_id, prediction in part
+        ],
+    )
+    if created < len(part):
+        log.warning(
+            "project %d: Label Studio kept %d of %d predictions", project_id, created, len(part)
+        )
+    with store.write() as session:
+        session.execute(
+            update(Task),
+            [
+                {
+                    "project_id": project_id,
+                    "id": task_id,
+                    "pushed_version": plan.number,
+                    "pushed_score": prediction.score,
+                }
+                for task_id, prediction in part
+            ],
+        )
+        session.get_one(Project, project_id).pushing = False
+
+
+def _score(
+    session: Session, project: Project, artifact: Artifact, settings: Settings, wanted: set[int]
+) -> dict[int, Prediction]:
+    controls = controls_of(project)
+    unlabelled = select(Task.id).where(Task.project_id == project.id, ~Task.is_labeled)
+    embeddings = {}
+    for data_key in {control.data_key for control in controls}:
+        task_ids, vectors, _ = load_embeddings(
+            session, project.id, data_key, artifact.backbone, TaskImage.task_id.in_(unlabelled)
+        )
+        rows = [i for i, task_id in enumerate(task_ids) if int(task_id) in wanted]
+        embeddings[data_key] = (task_ids[rows], vectors[rows])
+    return predict_tasks(artifact, controls, embeddings, settings.strategy)
+
+
+def _without_image(session: Session, project_id: int) -> set[int]:
+    """Tasks that have no image at all, or only images that cannot be had."""
+    pending_or_ready = (
+        select(TaskImage.task_id)
+        .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
+        .where(
+            TaskImage.project_id == project_id,
+            ImageSource.source.is_(None)
+            | ImageSource.digest.is_not(None)
+            | (ImageSource.failure == ""),
+        )
+    )
+    return set(
+        session.scalars(
+            select(Task.id).where(Task.project_id == project_id, Task.id.not_in(pending_or_ready))
+        )
+    )
+
+
+def _slices(ids: Sequence[int]) -> list[Sequence[int]]:
+    return [ids[start : start + SQL_SLICE] for start in range(0, len(ids), SQL_SLICE)]

@@ -1,0 +1,301 @@
+"""What is, against what is wanted: the next missing step of a project, until nothing is missing.
+
+Wanted:
+
+1. the tables hold what Label Studio holds;
+2. every image has an embedding by the backbone;
+3. the champion has learned from every label, or waits for a reason that can be read;
+4. every unlabelled task carries the champion's prediction, and Label Studio orders by it.
+
+Each step is idempotent and commits before the next, so a killed trainer loses at most one step.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from backend.champion import Champions
+from backend.engine import LocalEngine
+from backend.hints import forget_hints, pending_look
+from backend.images import ImageFetcher, WorkingCopies
+from backend.labelstudio import LabelStudio
+from backend.lease import Leases
+from backend.pool import count_images, embed_chunk, next_retry
+from backend.predictions import version_name
+from backend.push import (
+    ENOUGH_TO_PUSH,
+    SAMPLING,
+    PushPlan,
+    plan_push,
+    push,
+    recover_push,
+    serve_version,
+)
+from backend.settings import Settings
+from backend.store import Store
+from backend.sync import SyncReport, controls_of, look_at_everything, look_at_project, look_at_tasks
+from backend.tables import Project, Task
+from backend.training import TOO_LITTLE, learning_state, newest_version, train
+from model.artifact import Artifact
+
+log = logging.getLogger(__name__)
+
+SOON = 0.1
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the steps work with."""
+
+    settings: Settings
+    store: Store
+    client: LabelStudio
+    fetcher: ImageFetcher
+    copies: WorkingCopies
+    engine: LocalEngine
+    champions: Champions
+    leases: Leases
+
+
+class Reconciler:
+    """Brings one project to its wanted state."""
+
+    def __init__(self, tools: Tools, project_id: int) -> None:
+        self.tools = tools
+        self.project_id = project_id
+        self._wake_at = 0.0
+        self._said: str | None = None
+
+    def run(self, stopping: Callable[[], bool]) -> float:
+        """Do every missing step; the time at which to look again."""
+        steps = (
+            self._look,
+            self._recover,
+            self._push_unlearned,
+            self._embed_labelled,
+            self._train,
+            self._push,
+            self._embed_pool,
+        )
+        self._wake_at = time.time() + self.tools.settings.poll_seconds
+        while not stopping():
+            if self._project().gone:
+                self._wait("the project no longer exists in Label Studio")
+            if not any(step() for step in steps):
+                self._say("")
+                break
+        return self._wake_at
+
+    # A step returns True when it did something: the first step is then asked again, so that a
+    # new label never waits for a long row of chunks behind it.
+
+    def _look(self) -> bool:
+        look = pending_look(self.tools.store, self.project_id)
+        project = self._project()
+        poll = self.tools.settings.poll_seconds
+        overdue = project.looked_at is None or project.looked_at + poll <= time.time()
+        if look is None and not overdue:
+            self._wake_before((project.looked_at or 0.0) + poll)
+            return False
+        store, client = self.tools.store, self.tools.client
+        if overdue or look is None or look.everything:
+            self._say("comparing with Label Studio")
+            report = look_at_everything(store, client, self.project_id)
+            self._restore_order()
+        else:
+            report = self._look_closely(look.task_ids)
+        if look is not None:
+            forget_hints(store, self.project_id, look.last_id)
+        if report and (report.added or report.removed or report.changed_labels):
+            log.info("project %d: %s", self.project_id, report)
+        return True
+
+    def _look_closely(self, task_ids: tuple[int, ...]) -> SyncReport | None:
+        store, client = self.tools.store, self.tools.client
+        if task_ids:
+            return look_at_tasks(store, client, self.project_id, task_ids)
+        if look_at_project(store, client, self.project_id):
+            return look_at_everything(store, client, self.project_id)
+        return None
+
+    def _restore_order(self) -> None:
+        """Label Studio forgets our version when a backend is connected by hand."""
+        project = self._project()
+        if project.gone or not project.served:
+            return
+        remote = self.tools.client.project(self.project_id)
+        if remote.model_version != project.served or remote.sampling != SAMPLING:
+            with self.tools.store.write() as session:
+                session.get_one(Project, self.project_id).served = ""
+
+    def _recover(self) -> bool:
+        project = self._project()
+        if not project.pushing:
+            return False
+        recover_push(
+            self.tools.store, self.tools.client, self.project_id, version_name(project.champion)
+        )
+        return True
+
+    def _push_unlearned(self) -> bool:
+        if self._project().champion:
+            return False
+        return self._send(self._plan(None))
+
+    def _embed_labelled(self) -> bool:
+        return self._embed(labelled_only=True)
+
+    def _embed_pool(self) -> bool:
+        return self._embed(labelled_only=False)
+
+    def _embed(self, *, labelled_only: bool) -> bool:
+        project = self._project()
+        if project.gone or not controls_of(project):
+            return False
+        tools = self.tools
+        if not labelled_only:
+            with tools.store.read() as session:
+                counts = count_images(session, self.project_id, tools.engine.backbone)
+                retry = next_retry(session, self.project_id)
+            if counts.embedded + counts.failed < counts.images:
+                self._say(f"embedding: {counts.embedded} of {counts.images} images")
+            self._wake_before(retry)
+        done = embed_chunk(
+            tools.store,
+            tools.fetcher,
+            tools.copies,
+            tools.engine,
+            self.project_id,
+            labelled_only=labelled_only,
+            workers=tools.settings.image_workers,
+        )
+        return done > 0
+
+    def _train(self) -> bool:
+        tools = self.tools
+        backbone = tools.engine.backbone
+        with tools.store.read() as session:
+            project = session.get_one(Project, self.project_id)
+            state = learning_state(session, project, backbone)
+        champion = tools.champions.get(self.project_id)
+        lost = bool(project.champion) and (
+            champion is None or champion.version != project.champion
+        )
+        now = time.time()
+        if not state.labels:
+            return self._wait("no labels yet")
+        if state.digest == project.attempted and not lost:
+            return self._up_to_date(project)
+        asked = project.train_requested_at is not None
+        setup_changed = bool(project.champion) and state.setup != project.attempted_setup
+        if not (asked or setup_changed or lost or self._due(project, state.changed, now)):
+            return False
+        self._say(f"training on {state.labels} labels")
+        report = train(
+            tools.store, tools.leases, tools.settings, self.project_id, backbone, champion
+        )
+        log.info("project %d: trained: %s", self.project_id, report)
+        return True
+
+    def _up_to_date(self, project: Project) -> bool:
+        if project.train_requested_at is not None:
+            with self.tools.store.write() as session:
+                session.get_one(Project, self.project_id).train_requested_at = None
+        with self.tools.store.read() as session:
+            newest = newest_version(session, self.project_id)
+        if newest is None:
+            return self._wait(TOO_LITTLE)
+        refused = f"{version_name(newest.number)} was refused: {newest.reason}"
+        return self._wait("" if newest.kept else refused)
+
+    def _due(self, project: Project, changed: int, now: float) -> bool:
+        settings = self.tools.settings
+        changed_at = project.changed_at or now
+        if changed < settings.min_new_labels:
+            idle_at = changed_at + settings.idle_train_seconds
+            self._wake_before(idle_at)
+            self._wait(f"{changed} of {settings.min_new_labels} changed labels for a training")
+            return now >= idle_at
+        if project.due_since is None:
+            with self.tools.store.write() as session:
+                session.get_one(Project, self.project_id).due_since = now
+            project.due_since = now
+        quiet_at = changed_at + settings.quiet_seconds
+        if now >= min(quiet_at, project.due_since + settings.max_wait_seconds):
+            return True
+        self._wake_before(now + SOON)
+        self._wait("a quiet moment to train in")
+        return False
+
+    def _push(self) -> bool:
+        project = self._project()
+        if not project.champion or project.gone:
+            return False
+        artifact = self.tools.champions.get(self.project_id)
+        if artifact is None or artifact.version != project.champion:
+            return False
+        plan = self._plan(artifact)
+        new = project.served != plan.version
+        if plan.unscored and not new and len(plan.predictions) < ENOUGH_TO_PUSH:
+            return False
+        return self._send(plan)
+
+    def _plan(self, artifact: Artifact | None) -> PushPlan:
+        with self.tools.store.read() as session:
+            project = session.get_one(Project, self.project_id)
+            return plan_push(session, project, artifact, self.tools.settings)
+
+    def _send(self, plan: PushPlan) -> bool:
+        tools = self.tools
+        if not plan.predictions:
+            return self._serve_again(plan)
+        push(
+            tools.store,
+            tools.client,
+            tools.leases,
+            tools.settings,
+            self.project_id,
+            plan,
+            self._say,
+        )
+        return True
+
+    def _serve_again(self, plan: PushPlan) -> bool:
+        project = self._project()
+        if project.served == plan.version:
+            return False
+        with self.tools.store.read() as session:
+            pushed = select(Task.id).where(
+                Task.project_id == self.project_id, Task.pushed_version == plan.number
+            )
+            if session.scalar(pushed.limit(1)) is None:
+                return False
+        serve_version(self.tools.store, self.tools.client, self.project_id, plan.version)
+        return True
+
+    def _project(self) -> Project:
+        with self.tools.store.read() as session:
+            return session.scalars(select(Project).where(Project.id == self.project_id)).one()
+
+    def _say(self, activity: str) -> None:
+        if activity == self._said:
+            return
+        self._said = activity
+        with self.tools.store.write() as session:
+            session.get_one(Project, self.project_id).activity = activity
+
+    def _wait(self, reason: str) -> bool:
+        with self.tools.store.write() as session:
+            project = session.get_one(Project, self.project_id)
+            if project.waiting != reason:
+                project.waiting = reason
+        return False
+
+    def _wake_before(self, moment: float | None) -> None:
+        if moment is not None:
+            self._wake_at = min(self._wake_at, moment)

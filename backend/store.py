@@ -1,0 +1,104 @@
+"""The database: one engine per process, short transactions, migrations.
+
+SQLite runs in WAL mode, so that readers never wait for a writer. A writing transaction takes the
+write lock when it begins: two processes that read and then write wait for each other instead of
+failing half-way. What :meth:`Store.write` commits survives a killed process; on SQLite a power cut
+may take the last commits back, never half of one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 7_421_905
+SQLITE_BUSY_SECONDS = 30.0
+
+
+class Store:
+    """The database at a SQLAlchemy address.
+
+    Args:
+        address: for example ``sqlite:////srv/tiebreak.db`` or ``postgresql+psycopg://…``.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.engine = _engine(address)
+        self._session = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading; nothing is committed."""
+        with self._session() as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that is committed at the end, or rolled back by an exception."""
+        with self._session() as session:
+            session.connection(execution_options={"tiebreak_write": True})
+            yield session
+            session.commit()
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest form; safe when several processes start at once."""
+        with self._migration_lock(), self.engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        database = self.engine.url.database
+        if self.engine.dialect.name == "sqlite" and database:
+            with Path(f"{database}.lock").open("w") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+        elif self.engine.dialect.name == "postgresql":
+            with self.engine.connect() as connection:
+                connection.execute(text(f"SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+                try:
+                    yield
+                finally:
+                    connection.execute(text(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
+        else:
+            yield
+
+
+def _engine(address: str) -> Engine:
+    url = make_url(address)
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own BEGIN comes too late and is always deferred; we send ours instead.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("tiebreak_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

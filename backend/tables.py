@@ -1,0 +1,172 @@
+"""The tables. Everything in them can be derived again from Label Studio, except the versions.
+
+Times are seconds since the epoch, UTC, as floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Float, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Root of the tables."""
+
+
+class Project(Base):
+    """A Label Studio project that Tiebreak keeps in its wanted state."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    title: Mapped[str] = mapped_column(Text, default="")
+    label_config: Mapped[str] = mapped_column(Text, default="")
+    config_problem: Mapped[str] = mapped_column(Text, default="")
+    connected_at: Mapped[float] = mapped_column(Float)
+    looked_at: Mapped[float | None] = mapped_column(Float)
+    """When everything was last compared with Label Studio."""
+    gone: Mapped[bool] = mapped_column(default=False)
+    """The project no longer exists in Label Studio."""
+    train_requested_at: Mapped[float | None] = mapped_column(Float)
+    """When somebody asked for a training that has not been answered yet."""
+    attempted: Mapped[str] = mapped_column(String(64), default="")
+    """Digest of the labels, config and backbone of the last training, kept or refused."""
+    attempted_setup: Mapped[str] = mapped_column(String(64), default="")
+    """Digest of the config and backbone alone of the last training."""
+    changed_at: Mapped[float | None] = mapped_column(Float)
+    """When a label was last seen to change."""
+    due_since: Mapped[float | None] = mapped_column(Float)
+    """When enough labels had changed for a retraining."""
+    champion: Mapped[int] = mapped_column(default=0)
+    """Version that serves; 0 while nothing is learned."""
+    served: Mapped[str] = mapped_column(String(32), default="")
+    """Version that Label Studio was last told to order by."""
+    pushing: Mapped[bool] = mapped_column(default=False)
+    """A push began and was not seen to end: ask Label Studio what it holds."""
+    activity: Mapped[str] = mapped_column(Text, default="")
+    waiting: Mapped[str] = mapped_column(Text, default="")
+    error: Mapped[str] = mapped_column(Text, default="")
+    failures: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+class Task(Base):
+    """A task of Label Studio and what was pushed for it."""
+
+    __tablename__ = "tasks"
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    is_labeled: Mapped[bool] = mapped_column(default=False)
+    """Label Studio needs no more annotations for it."""
+    annotations: Mapped[int] = mapped_column(default=0)
+    """Submitted annotations that are not skips."""
+    skips: Mapped[int] = mapped_column(default=0)
+    updated_at: Mapped[str] = mapped_column(String(40), default="")
+    pushed_version: Mapped[int | None] = mapped_column()
+    pushed_score: Mapped[float | None] = mapped_column(Float)
+
+
+class TaskImage(Base):
+    """The image that a task shows under one data key."""
+
+    __tablename__ = "task_images"
+    __table_args__ = (Index("task_images_source", "source"),)
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    task_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    data_key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    uri: Mapped[str] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the URI, the key of :class:`ImageSource`."""
+
+
+class ImageSource(Base):
+    """What became of an image URI: the digest of its bytes, or why it cannot be had."""
+
+    __tablename__ = "image_sources"
+
+    source: Mapped[str] = mapped_column(String(64), primary_key=True)
+    digest: Mapped[str | None] = mapped_column(String(64), index=True)
+    failure: Mapped[str] = mapped_column(Text, default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[float | None] = mapped_column(Float)
+    """When to try again; never, where it is empty and there is a failure."""
+
+
+class Embedding(Base):
+    """An image's embedding by one backbone: float16, little-endian."""
+
+    __tablename__ = "embeddings"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    backbone: Mapped[str] = mapped_column(String(120), primary_key=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Label(Base):
+    """What the people agreed on for one task and one control."""
+
+    __tablename__ = "labels"
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    task_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    control: Mapped[str] = mapped_column(String(255), primary_key=True)
+    status: Mapped[str] = mapped_column(String(10))
+    """agreed, tied, outside (a class that the config does not have) or gone."""
+    choices: Mapped[list[str]] = mapped_column(JSON)
+    votes: Mapped[int] = mapped_column(default=0)
+    detail: Mapped[str] = mapped_column(Text, default="")
+    learned: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """The choices that the last training saw; empty where it saw none."""
+
+
+class Version(Base):
+    """A trained model: the champion, one that was, or a challenger that was refused."""
+
+    __tablename__ = "versions"
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    created_at: Mapped[float] = mapped_column(Float)
+    kept: Mapped[bool] = mapped_column()
+    reason: Mapped[str] = mapped_column(Text)
+    labels: Mapped[int] = mapped_column()
+    backbone: Mapped[str] = mapped_column(String(120))
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Hint(Base):
+    """Something may have changed in Label Studio; the reconciler goes and looks."""
+
+    __tablename__ = "hints"
+    __table_args__ = (Index("hints_project", "project_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    project_id: Mapped[int] = mapped_column()
+    action: Mapped[str] = mapped_column(String(60))
+    task_ids: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
+    """The tasks to look at; everything, where it is empty."""
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Lease(Base):
+    """Which trainer works on a project."""
+
+    __tablename__ = "leases"
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    owner: Mapped[str] = mapped_column(String(120))
+    heartbeat_at: Mapped[float] = mapped_column(Float)

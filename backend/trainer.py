@@ -1,0 +1,142 @@
+"""The process that keeps every project in its wanted state.
+
+An error in one project is written into its row with what to do about it, the project is tried again
+later and the others go on. While Label Studio cannot be reached, everything learned keeps serving;
+when it is back, the next look finds whatever was missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+
+from sqlalchemy import select
+
+from backend.champion import Champions
+from backend.engine import LocalEngine
+from backend.errors import LeaseLost
+from backend.hints import hinted_projects
+from backend.images import ImageFetcher, WorkingCopies
+from backend.labelstudio import LabelStudio
+from backend.lease import Leases
+from backend.reconciler import Reconciler, Tools
+from backend.settings import Settings, label_studio_access
+from backend.store import Store
+from backend.tables import Project
+from model.errors import TiebreakError
+
+log = logging.getLogger(__name__)
+
+TICK = 0.1
+LONGEST_BACK_OFF = 30.0
+
+
+class Trainer:
+    """Runs the reconciler for every project whose lease it can get."""
+
+    def __init__(self, settings: Settings) -> None:
+        url, api_key = label_studio_access(settings)
+        store = Store(settings.database_address)
+        store.migrate()
+        client = LabelStudio(url, api_key, settings.label_studio_timeout)
+        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.tools = Tools(
+            settings=settings,
+            store=store,
+            client=client,
+            fetcher=ImageFetcher(settings, client),
+            copies=WorkingCopies(settings.working_copies, settings.working_copy_side),
+            engine=LocalEngine(settings),
+            champions=Champions(store, settings.data_dir),
+            leases=Leases(store, owner, settings.lease_seconds),
+        )
+        self._stop = threading.Event()
+        self._wake: dict[int, float] = {}
+
+    def stop(self) -> None:
+        """Finish the step in hand and return from :meth:`run`."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until :meth:`stop`."""
+        heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        heart.start()
+        log.info("trainer %s works", self.tools.leases.owner)
+        try:
+            while not self._stop.is_set():
+                for project_id in self._due():
+                    self._reconcile(project_id)
+                self._stop.wait(TICK)
+        finally:
+            self._stop.set()
+            heart.join()
+            self.tools.leases.give_back()
+            self.tools.fetcher.close()
+            self.tools.client.close()
+            self.tools.store.close()
+
+    def _due(self) -> list[int]:
+        hinted = set(hinted_projects(self.tools.store))
+        with self.tools.store.read() as session:
+            rows = session.execute(select(Project.id, Project.retry_at)).all()
+        now = time.time()
+        return [
+            project_id
+            for project_id, retry_at in rows
+            if retry_at <= now and (project_id in hinted or self._wake.get(project_id, 0.0) <= now)
+        ]
+
+    def _reconcile(self, project_id: int) -> None:
+        leases = self.tools.leases
+        if not leases.acquire(project_id):
+            self._wake[project_id] = time.time() + leases.seconds / 3
+            return
+        try:
+            self._wake[project_id] = Reconciler(self.tools, project_id).run(self._stop.is_set)
+            self._remember(project_id, "", 0)
+        except LeaseLost as error:
+            log.warning("%s", error)
+        except TiebreakError as error:
+            self._failed(project_id, str(error))
+            log.warning("project %d: %s", project_id, error)
+        except Exception as error:
+            self._failed(project_id, f"unexpected {type(error).__name__}; the log has the details")
+            log.exception("project %d: unexpected error", project_id)
+        finally:
+            leases.release(project_id)
+
+    def _failed(self, project_id: int, message: str) -> None:
+        with self.tools.store.read() as session:
+            failures = session.scalar(select(Project.failures).where(Project.id == project_id)) or 0
+        self._remember(project_id, message, failures + 1)
+
+    def _remember(self, project_id: int, error: str, failures: int) -> None:
+        with self.tools.store.write() as session:
+            project = session.get(Project, project_id)
+            if project is None or (not error and not project.error):
+                return
+            project.error, project.failures = error, failures
+            back_off = min(2.0 ** (failures - 1), LONGEST_BACK_OFF) if failures else 0.0
+            project.retry_at = time.time() + back_off if failures else 0.0
+            project.activity = ""
+        self._wake[project_id] = 0.0 if error else self._wake.get(project_id, 0.0)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.tools.leases.seconds / 3):
+            try:
+                self.tools.leases.beat()
+            except Exception:
+                log.exception("the heartbeat could not be written; trying again")
+
+
+def run_trainer(settings: Settings) -> None:
+    """Run a trainer until SIGTERM or ctrl-c."""
+    trainer = Trainer(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: trainer.stop())
+    trainer.run()
