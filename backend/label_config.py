@@ -159,8 +159,8 @@ def _control(element: Element, ancestors: list[Element], named: Mapping[str, Ele
     image = _target(to_name, named)
     classes = _classes(element)
     if len(classes) < (1 if multiple else 2):
-        needed = "one" if multiple else "two"
-        raise _LeftAloneError(f"it has {len(classes)} choices, at least {needed} needed to learn")
+        needed = "one choice" if multiple else "two choices"
+        raise _LeftAloneError(f"it needs at least {needed}, it has {len(classes)}")
     conditional = any("visiblewhen" in _attributes(e) for e in (element, *ancestors))
     return Control(name, to_name, _data_key(to_name, image), classes, multiple, conditional)
 

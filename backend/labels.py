@@ -72,7 +72,8 @@ def task_labels(annotations: Sequence[Annotation], controls: Sequence[Control]) 
 
     Single: the choice with the most votes. Multiple: every class that more than half of the
     annotators ticked; an annotation with no result of that name is the empty set, unless the
-    control is conditional. A tie for the first place, or a class ticked by exactly half, is ``tied``.
+    control is conditional. A tie for the first place, or a class ticked by exactly half, is
+    ``tied``.
     """
     counted = _latest(annotations)
     labels = {}
