@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 
 from backend.settings import Settings
@@ -40,7 +40,7 @@ class LocalEngine:
         """
         return self._load().identity
 
-    def embed(self, images: Sequence[Image]) -> np.ndarray:
+    def embed(self, images: Sequence[Image]) -> NDArray[Any]:
         """Embeddings (n, width) float16 of n RGB images."""
         embedder = self._load()
         with self._lock:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from backend.errors import LeaseLost
 from backend.store import Store
-from backend.tables import Lease
+from backend.tables import Lease, TrainerProcess
 
 
 class Leases:
@@ -45,10 +45,10 @@ class Leases:
 
     def beat(self) -> None:
         """Say that this trainer is alive."""
+        now = time.time()
         with self._store.write() as session:
-            session.execute(
-                update(Lease).where(Lease.owner == self.owner).values(heartbeat_at=time.time())
-            )
+            session.merge(TrainerProcess(owner=self.owner, heartbeat_at=now))
+            session.execute(update(Lease).where(Lease.owner == self.owner).values(heartbeat_at=now))
 
     def check(self, session: Session, project_id: int) -> None:
         """Raise :class:`LeaseLost` unless the lease is ours, as seen by this transaction."""
@@ -68,6 +68,7 @@ class Leases:
             )
 
     def give_back(self) -> None:
-        """Free every lease of this trainer."""
+        """Free every lease of this trainer, which works no longer."""
         with self._store.write() as session:
             session.execute(delete(Lease).where(Lease.owner == self.owner))
+            session.execute(delete(TrainerProcess).where(TrainerProcess.owner == self.owner))

@@ -12,8 +12,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -54,7 +56,10 @@ def embed_chunk(
     backbone = engine.backbone
     with store.read() as session:
         query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
-        wanted = [(source, uri, task_id, digest) for source, uri, task_id, digest in session.execute(query)]
+        wanted = [
+            (source, uri, task_id, digest)
+            for source, uri, task_id, digest in session.execute(query)
+        ]
     if not wanted:
         return 0
     with ThreadPoolExecutor(workers) as threads:
@@ -92,7 +97,7 @@ def load_embeddings(
     data_key: str,
     backbone: str,
     *conditions: ColumnElement[bool],
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
+) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
     """Embeddings of the project's tasks that have one.
 
     Returns:
@@ -115,12 +120,12 @@ def load_embeddings(
     return ids, from_bytes([row[1] for row in rows]), [row[2] for row in rows]
 
 
-def to_bytes(vector: np.ndarray) -> bytes:
+def to_bytes(vector: NDArray[Any]) -> bytes:
     """A vector as little-endian float16."""
     return vector.astype("<f2").tobytes()
 
 
-def from_bytes(vectors: Sequence[bytes]) -> np.ndarray:
+def from_bytes(vectors: Sequence[bytes]) -> NDArray[Any]:
     """Vectors kept by :func:`to_bytes` as (n, width) float16; (0, 0) for none."""
     if not vectors:
         return np.zeros((0, 0), dtype=np.float16)
@@ -171,7 +176,7 @@ def next_retry(session: Session, project_id: int) -> float | None:
 
 def _missing(
     project_id: int, backbone: str, *, labelled_only: bool
-) -> Select[tuple[str, str, int, str | None]]:
+) -> Select[str, str, int, str | None]:
     has_embedding = exists().where(
         Embedding.digest == ImageSource.digest, Embedding.backbone == backbone
     )

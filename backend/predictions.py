@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.label_config import Control
 from model.artifact import Artifact
@@ -48,7 +49,7 @@ def missing_image_prediction() -> Prediction:
 def predict_tasks(
     artifact: Artifact,
     controls: Sequence[Control],
-    embeddings: Mapping[str, tuple[Sequence[int], np.ndarray]],
+    embeddings: Mapping[str, tuple[Sequence[int] | NDArray[Any], NDArray[Any]]],
     strategy: str,
 ) -> dict[int, Prediction]:
     """Predictions of the champion for tasks with embeddings.
@@ -80,8 +81,8 @@ def predict_tasks(
 
 
 def _current_classes(
-    head: Head, control: Control, vectors: np.ndarray
-) -> tuple[list[str], np.ndarray]:
+    head: Head, control: Control, vectors: NDArray[Any]
+) -> tuple[list[str], NDArray[Any]]:
     """The head's classes that the config still has, and their probabilities."""
     kept = [i for i, name in enumerate(head.classes) if name in control.classes]
     probabilities = head.probabilities(vectors)[:, kept]
@@ -92,7 +93,7 @@ def _current_classes(
 
 
 def _choice(
-    task_id: int, control: Control, classes: Sequence[str], probabilities: np.ndarray
+    task_id: int, control: Control, classes: Sequence[str], probabilities: NDArray[Any]
 ) -> list[dict[str, Any]]:
     if control.multiple:
         picked = [i for i, p in enumerate(probabilities) if p >= CHOSEN_FROM]

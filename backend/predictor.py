@@ -6,8 +6,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 from sqlalchemy import select
 
@@ -104,10 +106,12 @@ class Predictor:
         artifact: Artifact,
         tasks: Sequence[PredictTask],
         uris: Sequence[Mapping[str, str]],
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, NDArray[Any]]:
         """URI → embedding (width,), for every image that can be had in time."""
         task_of = {
-            uri: task.id or 0 for task, found in zip(tasks, uris, strict=True) for uri in found.values()
+            uri: task.id or 0
+            for task, found in zip(tasks, uris, strict=True)
+            for uri in found.values()
         }
         vectors = self._cached(artifact.backbone, list(task_of))
         missing = [uri for uri in task_of if uri not in vectors]
@@ -132,7 +136,7 @@ class Predictor:
             self._embed(missing[start : start + BATCH], task_of)
         return vectors | self._cached(artifact.backbone, missing)
 
-    def _cached(self, backbone: str, uris: Sequence[str]) -> dict[str, np.ndarray]:
+    def _cached(self, backbone: str, uris: Sequence[str]) -> dict[str, NDArray[Any]]:
         by_key = {source_key(uri): uri for uri in uris}
         keys, found = list(by_key), {}
         with self._store.read() as session:

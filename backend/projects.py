@@ -14,7 +14,7 @@ from backend.pool import count_images, failed_images
 from backend.predictions import version_name
 from backend.store import Store
 from backend.sync import AGREED, controls_of, set_config
-from backend.tables import Label, Lease, Project, Task, Version
+from backend.tables import Label, Project, Task, TrainerProcess, Version
 
 TIED, OUTSIDE = "tied", "outside"
 
@@ -23,6 +23,10 @@ def register_project(
     store: Store, project_id: int, *, title: str = "", label_config: str | None = None
 ) -> None:
     """Begin to keep a project, or take note of its newer config."""
+    with store.read() as session:
+        known = session.get(Project, project_id)
+        if known is not None and label_config in (None, known.label_config):
+            return
     with store.write() as session:
         project = session.get(Project, project_id)
         new = project is None
@@ -117,7 +121,7 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
 
 def trainer_alive(session: Session, lease_seconds: float) -> bool:
     """Whether any trainer showed a sign of life within the length of a lease."""
-    newest = session.scalar(select(func.max(Lease.heartbeat_at)))
+    newest = session.scalar(select(func.max(TrainerProcess.heartbeat_at)))
     return newest is not None and newest > time.time() - lease_seconds
 
 

@@ -45,7 +45,10 @@ SQL_SLICE = 500
 
 @dataclass(frozen=True)
 class PushPlan:
-    """Predictions that Label Studio lacks, soonest first. ``unscored`` tasks still need an embedding."""
+    """Predictions that Label Studio lacks, soonest first.
+
+    ``unscored`` more tasks wait for an embedding.
+    """
 
     number: int
     predictions: list[tuple[int, Prediction]]

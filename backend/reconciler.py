@@ -105,7 +105,7 @@ class Reconciler:
         store, client = self.tools.store, self.tools.client
         if overdue or look is None or look.everything:
             self._say("comparing with Label Studio")
-            report = look_at_everything(store, client, self.project_id)
+            report: SyncReport | None = look_at_everything(store, client, self.project_id)
             self._restore_order()
         else:
             report = self._look_closely(look.task_ids)
@@ -183,9 +183,7 @@ class Reconciler:
             project = session.get_one(Project, self.project_id)
             state = learning_state(session, project, backbone)
         champion = tools.champions.get(self.project_id)
-        lost = bool(project.champion) and (
-            champion is None or champion.version != project.champion
-        )
+        lost = bool(project.champion) and (champion is None or champion.version != project.champion)
         now = time.time()
         if not state.labels:
             return self._wait("no labels yet")

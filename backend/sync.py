@@ -18,7 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend import labelstudio
 from backend.errors import LabelConfigError, LabelStudioNotFound
-from backend.label_config import Control, LabelConfig, parse_label_config
+from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation, task_labels
 from backend.labelstudio import LabelStudio
 from backend.store import Store
@@ -106,7 +106,7 @@ def look_at_everything(store: Store, client: LabelStudio, project_id: int) -> Sy
 def look_at_tasks(
     store: Store, client: LabelStudio, project_id: int, task_ids: Sequence[int]
 ) -> SyncReport:
-    """Compare the named tasks with the tables; those that Label Studio does not have are removed."""
+    """Compare the named tasks with the tables; remove those that Label Studio does not have."""
     found = client.task_annotations(project_id, task_ids)
     with store.write() as session:
         project = session.get_one(Project, project_id)
@@ -181,9 +181,7 @@ def _write_images(
 def _remove_tasks(session: Session, project_id: int, task_ids: set[int]) -> None:
     for ids in _slices(sorted(task_ids)):
         for table, column in ((Task, Task.id), (TaskImage, TaskImage.task_id)):
-            session.execute(
-                delete(table).where(table.project_id == project_id, column.in_(ids))
-            )
+            session.execute(delete(table).where(table.project_id == project_id, column.in_(ids)))
         labels = select(Label).where(Label.project_id == project_id, Label.task_id.in_(ids))
         for label in session.scalars(labels):
             _set_label(session, label, GONE, (), 0, "the task was deleted")

@@ -170,3 +170,12 @@ class Lease(Base):
     )
     owner: Mapped[str] = mapped_column(String(120))
     heartbeat_at: Mapped[float] = mapped_column(Float)
+
+
+class TrainerProcess(Base):
+    """A trainer and its last sign of life."""
+
+    __tablename__ = "trainers"
+
+    owner: Mapped[str] = mapped_column(String(120), primary_key=True)
+    heartbeat_at: Mapped[float] = mapped_column(Float)

@@ -127,11 +127,12 @@ class Trainer:
         self._wake[project_id] = 0.0 if error else self._wake.get(project_id, 0.0)
 
     def _beat(self) -> None:
-        while not self._stop.wait(self.tools.leases.seconds / 3):
+        while not self._stop.is_set():
             try:
                 self.tools.leases.beat()
             except Exception:
                 log.exception("the heartbeat could not be written; trying again")
+            self._stop.wait(self.tools.leases.seconds / 3)
 
 
 def run_trainer(settings: Settings) -> None:

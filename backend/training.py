@@ -13,11 +13,12 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
@@ -32,7 +33,7 @@ from backend.tables import Label, Project, TaskImage, Version
 from model.artifact import Artifact, save_artifact
 from model.audit import in_holdout
 from model.gate import GateDecision, decide
-from model.head import Head, fit_head
+from model.head import Head, HeadFit, fit_head
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,10 @@ class LabelledImages:
     """
 
     control: Control
-    task_ids: np.ndarray
-    embeddings: np.ndarray
-    targets: np.ndarray
-    held_out: np.ndarray
+    task_ids: NDArray[Any]
+    embeddings: NDArray[Any]
+    targets: NDArray[Any]
+    held_out: NDArray[Any]
 
     @property
     def enough(self) -> bool:
@@ -93,9 +94,7 @@ def learning_state(session: Session, project: Project, backbone: str) -> Learnin
         (choices if status == AGREED else None) != learned
         for _, _, status, choices, learned in rows
     )
-    controls = [
-        (c.name, c.data_key, c.classes, c.multiple) for c in controls_of(project)
-    ]
+    controls = [(c.name, c.data_key, c.classes, c.multiple) for c in controls_of(project)]
     setup = _digest([controls, backbone])
     return LearningState(_digest([agreed, setup]), setup, len(agreed), changed)
 
@@ -143,7 +142,7 @@ def newest_version(session: Session, project_id: int) -> Version | None:
     ).first()
 
 
-def encode_targets(choices: Sequence[Sequence[str]], control: Control) -> np.ndarray:
+def encode_targets(choices: Sequence[Sequence[str]], control: Control) -> NDArray[Any]:
     """Choices → (n,) int64 positions in the classes, or (n, k) bool for a multiple control."""
     position = {name: i for i, name in enumerate(control.classes)}
     if not control.multiple:
@@ -164,44 +163,21 @@ def train(
 ) -> TrainingReport:
     """Fit a challenger on all labels and let the gate decide whether it becomes the champion."""
     started = time.time()
-    with store.read() as session:
-        project = session.get_one(Project, project_id)
-        state = learning_state(session, project, backbone)
-        data = [
-            labelled_images(session, project, control, backbone, settings.holdout_share)
-            for control in controls_of(project)
-        ]
-        newest = newest_version(session, project_id)
-    number = newest.number + 1 if newest else 1
+    state, data, number = _gather(store, settings, project_id, backbone)
     learnable = [part for part in data if part.enough]
     if not learnable:
         _finish(store, leases, project_id, state, started, None)
         return TrainingReport(None, False, TOO_LITTLE)
-    fits = {
-        part.control.name: fit_head(
-            part.embeddings[~part.held_out],
-            part.targets[~part.held_out],
-            classes=part.control.classes,
-            multiple=part.control.multiple,
-            seed=settings.seed,
-        )
-        for part in learnable
-    }
+    fits = {part.control.name: _fit(part, settings.seed) for part in learnable}
     heads = {name: fit.head for name, fit in fits.items()}
     decision = judge(learnable, heads, champion, backbone, settings.gate_margin)
     metrics = {
         "controls": {name: fit.metrics for name, fit in fits.items()},
-        "holdout": {
-            "n": decision.n,
-            "champion_accuracy": decision.champion_accuracy,
-            "challenger_accuracy": decision.challenger_accuracy,
-            "gained": decision.gained,
-            "lost": decision.lost,
-        },
+        "holdout": asdict(decision),
         "seconds": round(time.time() - started, 3),
     }
-    artifact = Artifact(number, backbone, heads, _manifest(state, settings, metrics))
-    save_version(settings.data_dir, project_id, artifact)
+    manifest = _manifest(state, settings, metrics)
+    save_version(settings.data_dir, project_id, Artifact(number, backbone, heads, manifest))
     version = Version(
         project_id=project_id,
         number=number,
@@ -241,7 +217,32 @@ def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
     save_artifact(folder, artifact)
 
 
-def _correct(head: Head | None, part: LabelledImages) -> np.ndarray:
+def _gather(
+    store: Store, settings: Settings, project_id: int, backbone: str
+) -> tuple[LearningState, list[LabelledImages], int]:
+    """The labels as they are, with their embeddings, and the number of the next version."""
+    with store.read() as session:
+        project = session.get_one(Project, project_id)
+        data = [
+            labelled_images(session, project, control, backbone, settings.holdout_share)
+            for control in controls_of(project)
+        ]
+        newest = newest_version(session, project_id)
+        state = learning_state(session, project, backbone)
+    return state, data, newest.number + 1 if newest else 1
+
+
+def _fit(part: LabelledImages, seed: int) -> HeadFit:
+    return fit_head(
+        part.embeddings[~part.held_out],
+        part.targets[~part.held_out],
+        classes=part.control.classes,
+        multiple=part.control.multiple,
+        seed=seed,
+    )
+
+
+def _correct(head: Head | None, part: LabelledImages) -> NDArray[Any]:
     held = part.held_out
     if head is None or not held.any():
         return np.zeros(int(held.sum()), dtype=bool)

@@ -64,6 +64,11 @@ def upgrade() -> None:
     sa.Column('retry_at', sa.Float(), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
+    op.create_table('trainers',
+    sa.Column('owner', sa.String(length=120), nullable=False),
+    sa.Column('heartbeat_at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('owner')
+    )
     op.create_table('labels',
     sa.Column('project_id', sa.Integer(), nullable=False),
     sa.Column('task_id', sa.Integer(), autoincrement=False, nullable=False),
@@ -132,6 +137,7 @@ def downgrade() -> None:
     op.drop_table('task_images')
     op.drop_table('leases')
     op.drop_table('labels')
+    op.drop_table('trainers')
     op.drop_table('projects')
     with op.batch_alter_table('image_sources', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_image_sources_digest'))

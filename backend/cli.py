@@ -1,0 +1,286 @@
+"""The command ``tiebreak``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+
+from backend.errors import SetupError
+from backend.hints import add_hint
+from backend.labelstudio import LabelStudio
+from backend.predictions import version_name
+from backend.projects import project_status, trainer_alive
+from backend.settings import Settings, label_studio_access, load_settings
+from backend.store import Store
+from backend.tables import Project
+from backend.training import newest_version
+from model.errors import TiebreakError
+
+app = typer.Typer(
+    name="tiebreak",
+    help="The machine-learning backend that Label Studio teams connect to label images sooner.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")
+]
+ProjectArgument = Annotated[
+    str, typer.Argument(metavar="PROJECT", help="Number or title of a Label Studio project.")
+]
+Parameters = ParamSpec("Parameters")
+
+
+def _command(work: Callable[Parameters, dict[str, Any] | None]) -> Callable[Parameters, None]:
+    """A command that may fail with a sentence and a mend instead of a traceback."""
+
+    @wraps(work)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            found = work(*args, **kwargs)
+        except TiebreakError as error:
+            _fail(error, as_json)
+        if as_json and found is not None:
+            print(json.dumps(found, ensure_ascii=False))
+
+    return run
+
+
+def _fail(error: TiebreakError, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"error": error.message, "mend": error.mend}, ensure_ascii=False))
+    else:
+        errors.print(f"[bold red]error:[/] {_escaped(error.message)}")
+        if error.mend:
+            errors.print(f"       {_escaped(error.mend)}")
+    raise typer.Exit(1)
+
+
+@app.command()
+@_command
+def up(
+    images: Annotated[
+        Path | None, typer.Option(help="Folder with your own images; the digits if left out.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Classes to choose from, as in cat,dog. Needed with --images."),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the project to label.")] = None,
+    as_json: Json = False,
+) -> dict[str, Any] | None:
+    """Start everything and keep it running until ctrl-c: Label Studio (unless LABEL_STUDIO_URL is
+    set), the backend, the trainer, and a project to label."""
+    from backend.up import run_up
+
+    settings = load_settings()
+    listed = [name.strip() for name in classes.split(",") if name.strip()] if classes else None
+    code = run_up(
+        settings, images=images, classes=listed, title=title, console=errors, as_json=as_json
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+@_command
+def serve(as_json: Json = False) -> dict[str, Any] | None:
+    """Run the backend, the server that Label Studio connects to."""
+    settings = load_settings()
+    label_studio_access(settings)
+    if as_json:
+        print(json.dumps({"url": settings.backend_url}), flush=True)
+    config = Path(__file__).with_name("gunicorn.conf.py")
+    command = [sys.executable, "-m", "gunicorn", "--config", str(config), "backend.wsgi:app"]
+    os.execv(sys.executable, command)  # noqa: S606 - a fixed program, no shell
+
+
+@app.command()
+@_command
+def trainer(as_json: Json = False) -> dict[str, Any] | None:
+    """Run a trainer, the process that learns and keeps Label Studio's queue in order."""
+    settings = load_settings()
+    configure_logging(settings)
+    from backend.trainer import run_trainer
+
+    if as_json:
+        print(json.dumps({"pid": os.getpid()}), flush=True)
+    run_trainer(settings)
+    return None
+
+
+@app.command()
+@_command
+def connect(project: ProjectArgument, as_json: Json = False) -> dict[str, Any] | None:
+    """Connect a Label Studio project: backend, webhook, queue tab and sampling. Safe to repeat."""
+    from backend.connect import connect_project
+
+    settings = load_settings()
+    url, api_key = label_studio_access(settings)
+    client = LabelStudio(url, api_key, settings.label_studio_timeout)
+    found = client.find_project(project)
+    report = connect_project(
+        settings, client, found.id, say=lambda line: errors.print(f"  {_escaped(line)}")
+    )
+    if not as_json:
+        errors.print(f"Project {found.id} “{_escaped(found.title)}” is connected. Label it at")
+        print(report.label_url)
+    return asdict(report)
+
+
+@app.command()
+@_command
+def status(
+    project: Annotated[
+        str | None, typer.Argument(metavar="[PROJECT]", help="Number or title; all if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> dict[str, Any] | None:
+    """Show what is, what is wanted, and what it waits for."""
+    settings = load_settings()
+    store = _store(settings)
+    with store.read() as session:
+        query = select(Project).order_by(Project.id)
+        rows = [_find(store, project)] if project else list(session.scalars(query))
+        statuses = [project_status(session, row, settings.lease_seconds) for row in rows]
+        alive = trainer_alive(session, settings.lease_seconds)
+    if not as_json:
+        _print_status(statuses, alive)
+    return {"trainer_alive": alive, "projects": [s.as_json() for s in statuses]}
+
+
+@app.command()
+@_command
+def train(
+    project: ProjectArgument,
+    wait: Annotated[bool, typer.Option(help="Wait until the training is done.")] = True,
+    as_json: Json = False,
+) -> dict[str, Any] | None:
+    """Learn from all labels now, without waiting for more of them."""
+    settings = load_settings()
+    store = _store(settings)
+    row = _find(store, project)
+    with store.read() as session:
+        before = newest_version(session, row.id)
+        alive = trainer_alive(session, settings.lease_seconds)
+    if not alive:
+        raise SetupError("No trainer is running.", mend="Start one: tiebreak trainer")
+    add_hint(store, row.id, "START_TRAINING", None, train=True)
+    if not wait:
+        return {"project": row.id, "status": "asked"}
+    outcome = _await_training(store, row.id, before.number if before else 0)
+    if not as_json:
+        print(outcome["sentence"])
+    return outcome
+
+
+def _await_training(store: Store, project_id: int, before: int) -> dict[str, Any]:
+    with errors.status("training …") as progress:
+        while True:
+            with store.read() as session:
+                project = session.get_one(Project, project_id)
+                newest = newest_version(session, project_id)
+            if project.error:
+                raise TiebreakError(project.error, mend="The trainer keeps trying.")
+            if newest is not None and newest.number > before:
+                name = version_name(newest.number)
+                kept = "kept" if newest.kept else "refused"
+                return {
+                    "project": project_id,
+                    "version": name,
+                    "kept": newest.kept,
+                    "reason": newest.reason,
+                    "sentence": f"{name}, from {newest.labels} labels, was {kept}: {newest.reason}",
+                }
+            if project.train_requested_at is None:
+                reason = project.waiting or "there is nothing new to learn"
+                return {
+                    "project": project_id,
+                    "version": None,
+                    "kept": False,
+                    "reason": reason,
+                    "sentence": f"Nothing was trained: {reason}.",
+                }
+            progress.update(project.activity or "waiting for the trainer …")
+            time.sleep(0.2)
+
+
+def _store(settings: Settings) -> Store:
+    store = Store(settings.database_address)
+    store.migrate()
+    return store
+
+
+def _find(store: Store, wanted: str) -> Project:
+    with store.read() as session:
+        rows = session.scalars(select(Project)).all()
+    found = [row for row in rows if str(row.id) == wanted] or [
+        row for row in rows if row.title == wanted
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{row.id} “{row.title}”" for row in rows) or "none"
+    raise SetupError(
+        f"“{wanted}” names {len(found)} connected projects; connected: {known}.",
+        mend="Give a project's number, or connect it first: tiebreak connect PROJECT",
+    )
+
+
+def _print_status(statuses: list[Any], alive: bool) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("project", "version", "labelled", "queue", "images", "state"):
+        table.add_column(heading)
+    for s in statuses:
+        state = s.error or s.config_problem or s.activity or s.waiting or "up to date"
+        images = f"{s.embedded}/{s.images}" + (f", {s.broken} broken" if s.broken else "")
+        table.add_row(
+            _escaped(f"{s.id} {s.title}"),
+            s.version,
+            str(s.labelled),
+            str(s.unlabelled),
+            images,
+            _escaped(state),
+        )
+    Console(highlight=False).print(table)
+    if not alive:
+        errors.print("No trainer is running. Start one: tiebreak trainer")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log lines on standard error, with time, level and room."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # These log the address of every request, query strings with their signatures included.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
