@@ -217,13 +217,16 @@ def _classes(element: Element) -> tuple[str, ...]:
 
 
 def _choices(element: Element) -> Iterator[Element]:
-    """Choices shown to people: without ``allowNested``, those inside another are not."""
+    """Choices shown to people: without ``allowNested``, those inside another are not.
+
+    Stops at a ``<Choices>`` inside, so that any config is read in linear time.
+    """
     waiting = [element]
     while waiting:
         current = waiting.pop()
         if _tag(current) == "choice":
             yield current
-        else:
+        elif current is element or _tag(current) != "choices":
             waiting.extend(reversed(current))
 
 

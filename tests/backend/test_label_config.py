@@ -207,6 +207,15 @@ def test_what_is_left_alone_and_why(body, sentence):
     assert reason(body) == sentence
 
 
+def test_choices_inside_choices_have_classes_of_their_own():
+    inner = f'<Choices name="inner" toName="image">{TWO}</Choices>'
+    body = choices(inside=f'<Choice value="a"/><View>{inner}</View><Choice value="b"/>')
+    assert [(c.name, c.classes) for c in parse(body)] == [
+        ("c", ("a", "b")),
+        ("inner", ("cat", "dog")),
+    ]
+
+
 def test_a_long_sentence_is_cut():
     assert len(reason(choices(f'choice="{"x " * 5000}"'))) <= 300
 
