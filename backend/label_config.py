@@ -115,7 +115,7 @@ def _read(xml: str) -> Element:
     if size > MAX_BYTES:
         raise LabelConfigError(
             f"The labelling config has {size:,} bytes, at most {MAX_BYTES:,} are read.",
-            mend="Load long lists of choices from elsewhere, or shorten the config.",
+            mend="Shorten it, for example by leaving out choices that nobody uses.",
         )
     try:
         root: Element = fromstring(xml, forbid_dtd=True)
