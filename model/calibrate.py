@@ -30,7 +30,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, multiple: bool) -> ND
     n, k = scores.shape
     if multiple:
         flags = class_flags("targets", targets, length=n, class_count=k)
-        columns = [_best(_sigmoid_margins(scores[:, c], flags[:, c])) for c in range(k)]
+        columns = [_best(_Sigmoid(scores[:, c], flags[:, c])) for c in range(k)]
         return np.array(columns, dtype=np.float32)
     positions = class_positions("targets", targets, length=n, class_count=k)
     return np.array([_best(_Softmax(scores, positions))], dtype=np.float32)
@@ -65,3 +65,37 @@ def expected_calibration_error(
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     gaps = np.bincount(place, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / confidence.size)
+
+
+class _Softmax:
+    """Mean log loss of softmax(logits / T) as a function of log T."""
+
+    def __init__(self, logits: Array, targets: NDArray[np.int64]) -> None:
+        self.logits = logits
+        self.targets = targets
+        self.rows = len(logits)
+
+    def __call__(self, log_temperature: float) -> float:
+        logs = log_softmax(self.logits / np.exp(log_temperature), axis=1)
+        return -float(logs[np.arange(self.rows), self.targets].mean())
+
+
+class _Sigmoid:
+    """Mean log loss of sigmoid(logits / T) as a function of log T."""
+
+    def __init__(self, logits: Array, flags: NDArray[np.bool_]) -> None:
+        # How far each logit lies on the right side of 0: the loss needs nothing else.
+        self.margins = np.where(flags, logits, -logits)
+        self.rows = len(logits)
+
+    def __call__(self, log_temperature: float) -> float:
+        return float(np.logaddexp(0.0, -self.margins / np.exp(log_temperature)).mean())
+
+
+def _best(loss: _Softmax | _Sigmoid) -> float:
+    if loss.rows == 0:
+        return 1.0
+    found = minimize_scalar(
+        loss, bounds=LOG_TEMPERATURE_RANGE, method="bounded", options={"xatol": 1e-4}
+    )
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0

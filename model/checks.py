@@ -17,13 +17,18 @@ def finite_matrix(name: str, values: ArrayLike, *, width: int | None = None) -> 
     wanted = "(n, m)" if width is None else f"(n, {width})"
     if matrix.ndim != 2 or (width is not None and matrix.shape[1] != width):
         raise ArgumentError(f"{name} has shape {matrix.shape}; {wanted} is needed.")
+    check_finite(name, matrix)
+    return matrix
+
+
+def check_finite(name: str, matrix: NDArray[np.floating]) -> None:
+    """ArgumentError for the first NaN or infinity in an (n, m) array."""
     bad = ~np.isfinite(matrix)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         raise ArgumentError(
             f"{name}[{row}, {column}] is {matrix[row, column]}; every value must be finite."
         )
-    return matrix
 
 
 def probability_matrix(
@@ -73,9 +78,7 @@ def class_flags(
     """``values`` as (n, k) bool, True where a row has a class."""
     flags = np.asarray(values)
     if flags.shape != (length, class_count):
-        raise ArgumentError(
-            f"{name} has shape {flags.shape}; ({length}, {class_count}) is needed."
-        )
+        raise ArgumentError(f"{name} has shape {flags.shape}; ({length}, {class_count}) is needed.")
     if flags.dtype != np.bool_:
         odd = np.setdiff1d(flags, [0, 1])
         if odd.size:

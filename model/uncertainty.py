@@ -31,7 +31,9 @@ def least_confidence(probabilities: ArrayLike) -> Array:
     Settles, *Active Learning Literature Survey* (2009), section 3.1, x_LC = argmax 1 - P(ŷ|x),
     scaled by its largest value (k - 1) / k.
     """
-    return _least_confidence(probability_matrix("probabilities", probabilities, rows_sum_to_one=True))
+    return _least_confidence(
+        probability_matrix("probabilities", probabilities, rows_sum_to_one=True)
+    )
 
 
 def margin(probabilities: ArrayLike) -> Array:
@@ -56,7 +58,7 @@ def _least_confidence(p: Array) -> Array:
     k = p.shape[1]
     if k == 1:
         return np.zeros(len(p))
-    return np.clip((1 - p.max(axis=1)) * k / (k - 1), 0.0, 1.0)
+    return _unit((1 - p.max(axis=1)) * k / (k - 1))
 
 
 def _margin(p: Array) -> Array:
@@ -64,7 +66,7 @@ def _margin(p: Array) -> Array:
     if k == 1:
         return np.zeros(len(p))
     top = np.partition(p, k - 2, axis=1)[:, k - 2 :]
-    return np.clip(1 - (top[:, 1] - top[:, 0]), 0.0, 1.0)
+    return _unit(1 - (top[:, 1] - top[:, 0]))
 
 
 def _entropy(p: Array) -> Array:
@@ -72,14 +74,19 @@ def _entropy(p: Array) -> Array:
     if k == 1:
         return np.zeros(len(p))
     # Sorted, so that the order of the classes cannot change the last bit of the sum.
-    return np.clip(np.sort(entr(p), axis=1).sum(axis=1) / np.log(k), 0.0, 1.0)
+    return _unit(np.sort(entr(p), axis=1).sum(axis=1) / np.log(k))
+
+
+def _unit(scores: Array) -> Array:
+    # Rounding can leave a hair outside.
+    return np.asarray(np.clip(scores, 0.0, 1.0), dtype=np.float64)
 
 
 def _mean_over_questions(measure: Callable[[Array], Array], p: Array) -> Array:
     n, k = p.shape
     flat = p.reshape(-1)
     scores = measure(np.stack([flat, 1 - flat], axis=1)).reshape(n, k)
-    return np.clip(np.sort(scores, axis=1).mean(axis=1), 0.0, 1.0)
+    return _unit(np.sort(scores, axis=1).mean(axis=1))
 
 
 _MEASURES: dict[str, Callable[[Array], Array]] = {
