@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from backend.hints import EVERYTHING_ABOVE, add_hint, forget_hints, hinted_projects, pending_look
+from backend.store import Store
+from backend.tables import Project
+
+
+@pytest.fixture(autouse=True)
+def project(store: Store) -> None:
+    with store.write() as session:
+        session.add(Project(id=1, connected_at=0.0))
+
+
+def test_hints_become_one_look(store: Store) -> None:
+    assert pending_look(store, 1) is None
+    add_hint(store, 1, "ANNOTATION_CREATED", [7], train=False)
+    add_hint(store, 1, "ANNOTATION_CREATED", [3, 7], train=False)
+    look = pending_look(store, 1)
+    assert look is not None
+    assert (look.everything, look.task_ids) == (False, (3, 7))
+    assert list(hinted_projects(store)) == [1]
+
+
+def test_a_hint_without_tasks_asks_for_everything(store: Store) -> None:
+    add_hint(store, 1, "ANNOTATION_CREATED", [7], train=False)
+    add_hint(store, 1, "ANNOTATIONS_DELETED", None, train=False)
+    look = pending_look(store, 1)
+    assert look is not None
+    assert look.everything
+
+
+def test_very_many_tasks_are_looked_at_all_together(store: Store) -> None:
+    add_hint(store, 1, "TASKS_CREATED", list(range(EVERYTHING_ABOVE + 1)), train=False)
+    look = pending_look(store, 1)
+    assert look is not None
+    assert look.everything
+
+
+def test_a_hint_that_comes_during_a_look_stays(store: Store) -> None:
+    add_hint(store, 1, "ANNOTATION_CREATED", [7], train=False)
+    look = pending_look(store, 1)
+    assert look is not None
+    add_hint(store, 1, "ANNOTATION_CREATED", [8], train=False)
+    forget_hints(store, 1, look.last_id)
+    left = pending_look(store, 1)
+    assert left is not None
+    assert left.task_ids == (8,)
+
+
+def test_a_project_that_is_not_kept_is_said_so(store: Store) -> None:
+    assert not add_hint(store, 99, "ANNOTATION_CREATED", [7], train=False)
+    assert list(hinted_projects(store)) == []
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_only_a_request_asks_for_training(store: Store, train: bool) -> None:
+    add_hint(store, 1, "X", None, train=train)
+    with store.read() as session:
+        assert (session.get_one(Project, 1).train_requested_at is not None) == train

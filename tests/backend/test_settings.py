@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from backend.errors import SettingsError
+from backend.settings import Settings, label_studio_access, load_settings, variable_name
+
+
+def test_every_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://labels.example/studio/")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////srv/x.db")
+    monkeypatch.setenv("TIEBREAK_PORT", "9191")
+    settings = load_settings()
+    assert label_studio_access(settings) == ("http://labels.example/studio", "token")
+    assert settings.database_address == "sqlite:////srv/x.db"
+    assert settings.port == 9191
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("TIEBREAK_PORT", "99999", "less than or equal to 65535"),
+        ("TIEBREAK_STRATEGY", "guess", "'margin'"),
+        ("TIEBREAK_HOLDOUT_SHARE", "0.9", "less than or equal to 0.5"),
+        ("LABEL_STUDIO_URL", "labels.example", "http://"),
+    ],
+)
+def test_a_bad_setting_names_its_variable_and_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert f"{variable}='{value}'" in caught.value.message
+    assert said in caught.value.message
+
+
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "very-secret-token")
+    assert "very-secret-token" not in repr(load_settings())
+
+
+@pytest.mark.parametrize("missing", ["label_studio_url", "label_studio_api_key"])
+def test_no_label_studio_is_an_error_that_names_the_variable(missing: str) -> None:
+    given = {"label_studio_url": "http://x", "label_studio_api_key": "k"} | {missing: None}
+    with pytest.raises(SettingsError, match=missing.upper()):
+        label_studio_access(Settings(**given))
+
+
+def test_variable_names() -> None:
+    assert variable_name("database_url") == "DATABASE_URL"
+    assert variable_name("min_new_labels") == "TIEBREAK_MIN_NEW_LABELS"
