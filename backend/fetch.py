@@ -3,7 +3,8 @@
 What holds for every request, redirects included:
 
 - only ``http`` and ``https``, never down from ``https`` to ``http``; no user names in addresses;
-- the token goes to Label Studio's own origin and sub-path and nowhere else;
+- the token goes to Label Studio's own origin and sub-path and nowhere else, and not even there
+  once another host has redirected to it;
 - no cookies, no proxies from the environment, no credentials of any other kind;
 - addresses are checked as :mod:`backend.addresses` says;
 - bytes are counted while they arrive, after decompression; all of it has one time limit.
@@ -119,9 +120,11 @@ class GuardedHttp:
     def get(self, address: str) -> bytes:
         """The body at ``address``, at most ``max_bytes`` long, within ``seconds`` in all."""
         url = checked_url(address)
+        with_token = True
         with time_limit(self._seconds):
             for _ in range(self._max_redirects + 1):
-                answer = self._ask(url)
+                with_token = with_token and self._is_own(url)
+                answer = self._ask(url, with_token)
                 if isinstance(answer, bytes):
                     return answer
                 url = answer
@@ -131,9 +134,9 @@ class GuardedHttp:
             mend="TIEBREAK_IMAGE_MAX_REDIRECTS is the limit.",
         )
 
-    def _ask(self, url: httpx.URL) -> bytes | httpx.URL:
+    def _ask(self, url: httpx.URL, with_token: bool) -> bytes | httpx.URL:
         """The body, or the address that it is to be had from."""
-        if not self._is_own(url):
+        if not with_token:
             with self._open(url, None) as response:
                 return self._answer(url, response)
         with self._open(url, self._authorization()) as response:
