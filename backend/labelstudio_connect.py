@@ -1,0 +1,204 @@
+"""What connects a project to the backend: the model row, the webhook, the queue's tab.
+
+The ``save_…`` calls may be repeated: they leave exactly one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backend.errors import BackendRefused, LabelStudioError, LabelStudioNotFound
+from backend.labelstudio_http import Transport
+from backend.labelstudio_types import Backend, View, Webhook, read, read_all
+
+PROTECTION_MEND = (
+    "Label Studio's protection against private addresses refuses it. Its administrator can start "
+    "Label Studio with both ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false in its "
+    "environment (one alone is not enough), or with USE_DEFAULT_BANNED_SUBNETS=false; or give the "
+    "backend a public address in TIEBREAK_PUBLIC_URL. Then connect again."
+)
+_REACH_MEND = (
+    "Start the backend, and see from Label Studio's own machine or container that {url}/health "
+    "answers; if it knows the backend by another address, set TIEBREAK_PUBLIC_URL to that."
+)
+_SETUP_MEND = "The backend's log says why; mostly the project's labelling config has to change."
+# The list of backends, and adding one, wait for each backend's /health and /setup.
+_PROBE_SECONDS = 120.0
+
+
+class ConnectCalls:
+    """Calls that connect a project; a part of :class:`backend.labelstudio.LabelStudio`."""
+
+    _http: Transport
+
+    def backends(self, project_id: int) -> list[Backend]:
+        """Backends of a project. Label Studio calls /health and /setup of each while it lists."""
+        answer = self._http.call(
+            "GET", "/api/ml/", params={"project": project_id}, timeout=_PROBE_SECONDS
+        )
+        return read_all(Backend, answer)
+
+    def probe_backend(self, backend_id: int) -> Backend:
+        """One backend, after Label Studio has just called its /health and /setup."""
+        return read(
+            Backend, self._http.call("GET", f"/api/ml/{backend_id}", timeout=_PROBE_SECONDS)
+        )
+
+    def add_backend(
+        self, project_id: int, url: str, title: str, auth: tuple[str, str] | None = None
+    ) -> Backend:
+        """Connect a backend; ``auth`` is user and password for HTTP Basic.
+
+        Raises :class:`BackendRefused` when Label Studio's protection refuses the address, and
+        :class:`LabelStudioError` when it cannot reach the backend or the backend refuses the
+        project; both say what an administrator can do. A row that Label Studio leaves behind
+        although it refused is deleted.
+        """
+        before = {backend.id for backend in self.backends(project_id)}
+        body = {"project": project_id, "url": url, "title": title, **_authentication(auth)}
+        try:
+            answer = self._http.call("POST", "/api/ml/", json=body, timeout=_PROBE_SECONDS)
+        except LabelStudioError as error:
+            self._delete_orphans(project_id, url, before)
+            raise _explained(error, url) from None
+        return read(Backend, answer)
+
+    def save_backend(
+        self, project_id: int, url: str, title: str, auth: tuple[str, str] | None = None
+    ) -> Backend:
+        """Leave exactly one backend with that address, as given; errors of `add_backend`."""
+        same = [backend for backend in self.backends(project_id) if _same(backend.url, url)]
+        if not same:
+            return self.add_backend(project_id, url, title, auth)
+        for extra in same[1:]:
+            self.delete_backend(extra.id)
+        # Label Studio wants address and project with every change.
+        body = {"project": project_id, "url": url, "title": title, **_authentication(auth)}
+        try:
+            answer = self._http.call(
+                "PATCH", f"/api/ml/{same[0].id}", json=body, timeout=_PROBE_SECONDS
+            )
+        except LabelStudioError as error:
+            raise _explained(error, url) from None
+        return read(Backend, answer)
+
+    def delete_backend(self, backend_id: int) -> None:
+        """Disconnect a backend; its webhook stays. Nothing when it is already gone."""
+        self._delete(f"/api/ml/{backend_id}")
+
+    def webhooks(self, project_id: int) -> list[Webhook]:
+        """Webhooks of a project, without those of the whole organisation."""
+        answer = self._http.get("/api/webhooks/", {"project": project_id})
+        return [hook for hook in read_all(Webhook, answer) if hook.project == project_id]
+
+    def save_webhook(
+        self, project_id: int, url: str, headers: Mapping[str, str] | None = None
+    ) -> Webhook:
+        """Leave exactly one active webhook to that address, for all actions, with the headers.
+
+        Connecting a backend already makes one, without headers. Raises :class:`BackendRefused`
+        when Label Studio's protection refuses the address.
+        """
+        body = {
+            "project": project_id,
+            "url": url,
+            "headers": dict(headers or {}),
+            "send_payload": True,
+            "send_for_all_actions": True,
+            "is_active": True,
+        }
+        same = [hook for hook in self.webhooks(project_id) if _same(hook.url, url)]
+        for extra in same[1:]:
+            self.delete_webhook(extra.id)
+        try:
+            if same:
+                answer = self._http.call("PATCH", f"/api/webhooks/{same[0].id}/", json=body)
+            else:
+                answer = self._http.call("POST", "/api/webhooks/", json=body)
+        except LabelStudioError as error:
+            raise _explained(error, url) from None
+        return read(Webhook, answer)
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook. Nothing when it is already gone."""
+        self._delete(f"/api/webhooks/{webhook_id}/")
+
+    def views(self, project_id: int) -> list[View]:
+        """Tabs of a project's Data Manager."""
+        return read_all(View, self._http.get("/api/dm/views/", {"project": project_id}))
+
+    def save_view(
+        self,
+        project_id: int,
+        title: str,
+        ordering: Sequence[str] = ("tasks:predictions_score",),
+        filters: Sequence[Mapping[str, object]] = (),
+    ) -> View:
+        """Leave one tab of that title, with that ordering and all of the filters.
+
+        By default it is the queue: ascending prediction score. A project that has no tab yet gets
+        Label Studio's ordinary one first, which the Data Manager adds only while there is none.
+        """
+        views = self.views(project_id)
+        if not views:
+            self._write_view(None, project_id, {"title": "Default"})
+        data = {
+            "title": title,
+            "ordering": list(ordering),
+            "filters": {"conjunction": "and", "items": [dict(f) for f in filters]},
+        }
+        same = [view for view in views if view.title == title]
+        for extra in same[1:]:
+            self._delete(f"/api/dm/views/{extra.id}/")
+        if same:
+            return self._write_view(same[0].id, project_id, {**same[0].data, **data})
+        return self._write_view(None, project_id, data)
+
+    def _write_view(self, view_id: int | None, project_id: int, data: dict[str, Any]) -> View:
+        method, path = ("POST", "") if view_id is None else ("PATCH", f"{view_id}/")
+        body = {"project": project_id, "data": {"type": "list", "target": "tasks", **data}}
+        return read(View, self._http.call(method, f"/api/dm/views/{path}", json=body))
+
+    def _delete_orphans(self, project_id: int, url: str, before: set[int]) -> None:
+        for backend in self.backends(project_id):
+            if backend.id not in before and _same(backend.url, url):
+                self.delete_backend(backend.id)
+
+    def _delete(self, path: str) -> None:
+        with contextlib.suppress(LabelStudioNotFound):
+            self._http.call("DELETE", path)
+
+
+def _authentication(auth: tuple[str, str] | None) -> dict[str, str]:
+    if auth is None:
+        return {"auth_method": "NONE"}
+    user, password = auth
+    return {
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": user,
+        "basic_auth_pass": password,
+    }
+
+
+def _same(one: str, other: str) -> bool:
+    return one.rstrip("/") == other.rstrip("/")
+
+
+def _explained(error: LabelStudioError, url: str) -> LabelStudioError:
+    """``error`` of adding ``url``, with what an administrator can do about it."""
+    said = error.detail
+    if error.status == 403 and ("reserved network" in said or "was not allowed" in said):
+        message = f"Label Studio refuses the backend's address {url} ({said.rstrip('.')})."
+        return BackendRefused(message, status=403, mend=PROTECTION_MEND, detail=said)
+    if "health check failed" in said or "resolve hostname" in said:
+        reason = said.partition("Additional info: ")[2] or said
+        message = f"Label Studio cannot reach the backend at {url} ({reason[:300]})."
+        mend = _REACH_MEND.format(url=url.rstrip("/"))
+        return LabelStudioError(message, status=error.status, mend=mend, detail=said)
+    if "valid ML backend" in said:
+        reason = said.partition("Reason: ")[2].partition("\n")[0] or said
+        message = f"The backend at {url} refuses the project ({reason[:300]})."
+        return LabelStudioError(message, status=error.status, mend=_SETUP_MEND, detail=said)
+    return error

@@ -1,0 +1,139 @@
+"""Label Studio's tasks and annotations, read page by page.
+
+Everything goes through the Data Manager's list. ``GET /api/tasks/ID`` is avoided, since it asks
+the connected backend for a prediction when the task has none.
+
+The pages are cut by task number (key-set paging), so tasks that are added or deleted in between
+neither shift the pages nor repeat a task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backend.errors import LabelStudioError
+from backend.labels import Annotation, parse_annotation
+from backend.labelstudio_http import Transport
+from backend.labelstudio_projects import batched_lists
+from backend.labelstudio_types import Task, read_all
+
+Filter = dict[str, Any]
+
+TASK_FIELDS = "id,data,is_labeled,total_annotations,updated_at"
+# The list's ``include`` names fields of the task and of its annotations alike.
+_ANNOTATION_FIELDS = f"{TASK_FIELDS},annotations,result,was_cancelled,completed_by"
+# Filters travel in the URL, which some servers cut at 4 KB.
+_IDS_IN_A_REQUEST = 200
+
+
+class TaskCalls:
+    """Calls about tasks; a part of :class:`backend.labelstudio.LabelStudio`."""
+
+    _http: Transport
+
+    def tasks(self, project_id: int, *, after_id: int = 0, page_size: int = 1000) -> Iterator[Task]:
+        """Tasks with a number above ``after_id``, by number; URIs in their data unresolved."""
+        params = {"include": TASK_FIELDS, "page_size": page_size}
+        for page in self.pages(project_id, params, after_id=after_id):
+            yield from read_all(Task, page)
+
+    def task_ids(self, project_id: int) -> set[int]:
+        """Numbers of all tasks there are now."""
+        pages = self.pages(project_id, {"include": "id"})
+        return {int(row["id"]) for page in pages for row in page}
+
+    def task_annotations(
+        self, project_id: int, task_ids: Sequence[int]
+    ) -> dict[int, tuple[Task, list[Annotation]]]:
+        """Tasks with their annotations, skips included, drafts not; deleted tasks are absent."""
+        found: dict[int, tuple[Task, list[Annotation]]] = {}
+        for ids in batched_lists(sorted(set(task_ids)), _IDS_IN_A_REQUEST):
+            chosen = field_filter("id", "in_list", ids, kind="List")
+            for task, given in self._annotated(project_id, [chosen]):
+                found[task.id] = task, given
+        return found
+
+    def annotated(self, project_id: int) -> Iterator[tuple[int, list[Annotation]]]:
+        """Every task with an annotation or a skip: its number, and all its annotations."""
+        some = [
+            field_filter("total_annotations", "greater", 0),
+            field_filter("cancelled_annotations", "greater", 0),
+        ]
+        for task, given in self._annotated(project_id, some):
+            yield task.id, given
+
+    def changed_since(
+        self, project_id: int, moment: str
+    ) -> Iterator[tuple[Task, list[Annotation]]]:
+        """Tasks made, edited or annotated at ``moment`` or later, with all their annotations.
+
+        ``moment`` is a ``Task.updated_at``. Making, updating, skipping and deleting annotations
+        all change it; predictions and drafts do not. Deleted tasks cannot be seen here. Label
+        Studio sets the time a moment before it commits, so ask from some seconds before the
+        latest time seen; a task that comes twice does no harm.
+        """
+        since = field_filter("updated_at", "greater_or_equal", moment, kind="Datetime")
+        yield from self._annotated(project_id, [since])
+
+    def pages(
+        self,
+        project_id: int,
+        params: Mapping[str, object],
+        either: Sequence[Filter] = (),
+        after_id: int = 0,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Pages of tasks, by number, that pass any of the filters (all tasks without filters).
+
+        ``params`` go into the URL: ``include`` names the fields, ``page_size`` is 1,000 if absent.
+        """
+        while True:
+            rows, total = self._page(project_id, params, either, after_id)
+            if rows:
+                yield rows
+                after_id = rows[-1]["id"]
+            # Label Studio may give shorter pages than asked for, so the length says nothing.
+            if total <= len(rows):
+                return
+
+    def _page(
+        self,
+        project_id: int,
+        params: Mapping[str, object],
+        either: Sequence[Filter],
+        after_id: int,
+    ) -> tuple[list[dict[str, Any]], int]:
+        """The first page above ``after_id``, and how many tasks lie there in all."""
+        above = field_filter("id", "greater", after_id)
+        items = [{**one, "child_filter": above} for one in either] or [above]
+        query = {"filters": {"conjunction": "or", "items": items}, "ordering": ["tasks:id"]}
+        fixed = {
+            "project": project_id,
+            "resolve_uri": "false",
+            "query": json.dumps(query, separators=(",", ":")),
+        }
+        answer = self._http.get("/api/tasks", {"page_size": 1000, **params, **fixed})
+        if not isinstance(answer, dict) or not isinstance(answer.get("tasks"), list):
+            raise LabelStudioError("Label Studio's list of tasks is in a form that is not known.")
+        rows = answer["tasks"]
+        return rows, int(answer.get("total") or 0) if rows else 0
+
+    def _annotated(
+        self, project_id: int, either: Sequence[Filter]
+    ) -> Iterator[tuple[Task, list[Annotation]]]:
+        params = {"include": _ANNOTATION_FIELDS, "fields": "all"}
+        for page in self.pages(project_id, params, either):
+            for task, row in zip(read_all(Task, page), page, strict=True):
+                given = [parse_annotation(a, task.id) for a in row.get("annotations") or ()]
+                yield task, sorted(given, key=lambda a: a.id)
+
+
+def field_filter(field: str, operator: str, value: object, kind: str = "Number") -> Filter:
+    """One filter of the Data Manager on a field of the tasks."""
+    return {
+        "filter": f"filter:tasks:{field}",
+        "operator": operator,
+        "type": kind,
+        "value": value,
+    }

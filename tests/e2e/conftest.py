@@ -1,0 +1,85 @@
+"""Fixtures of the end-to-end tests: one real Label Studio for the whole session."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare_template
+
+StartLabelStudio = Callable[..., LabelStudioServer]
+
+SINGLE_CHOICE = """
+<View>
+  <Image name="image" value="$image"/>
+  <Choices name="label" toName="image">
+    <Choice value="cat"/><Choice value="dog"/><Choice value="owl"/>
+  </Choices>
+</View>
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is marked ``e2e``."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def label_studio_template() -> Path:
+    """A migrated data folder, to be copied and never written to."""
+    cache = REPOSITORY / ".cache"
+    cache.mkdir(exist_ok=True)
+    return prepare_template(cache)
+
+
+@pytest.fixture(scope="session")
+def label_studio(
+    label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LabelStudioServer]:
+    """The session's Label Studio, which may reach backends on 127.0.0.1.
+
+    Tests share it: each makes its own project, and none stops it.
+    """
+    server = LabelStudioServer(tmp_path_factory.mktemp("label-studio"), label_studio_template)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def start_label_studio(label_studio_template: Path, tmp_path: Path) -> Iterator[StartLabelStudio]:
+    """``start(env={...})``: a Label Studio of the test's own, which it may stop and restart."""
+    servers: list[LabelStudioServer] = []
+
+    def start(env: Mapping[str, str] | None = None) -> LabelStudioServer:
+        folder = tmp_path / f"label-studio-{len(servers)}"
+        server = LabelStudioServer(folder, label_studio_template, env)
+        servers.append(server)
+        return server.start()
+
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def project_titles() -> Iterator[str]:
+    """Titles that no other test of the session uses."""
+    return (f"Project {number}" for number in itertools.count(1))
+
+
+@pytest.fixture
+def project(label_studio: LabelStudioServer, project_titles: Iterator[str]) -> Iterator[int]:
+    """Number of a new, empty project with the classes cat, dog and owl; deleted afterwards."""
+    number = label_studio.admin.create_project(next(project_titles), SINGLE_CHOICE)
+    yield number
+    label_studio.admin.delete(f"/api/projects/{number}/")
