@@ -139,10 +139,14 @@ class GuardedHttp:
         if not with_token:
             with self._open(url, None) as response:
                 return self._answer(url, response)
-        with self._open(url, self._authorization()) as response:
+        authorization = self._authorization()
+        with self._open(url, authorization) as response:
             if response.status != 401:
                 return self._answer(url, response)
-        with self._open(url, self._authorization(renew=True)) as response:
+        renewed = self._authorization(renew=True)
+        if renewed == authorization:
+            raise self._refusal(url, 401)
+        with self._open(url, renewed) as response:
             return self._answer(url, response)
 
     def _is_own(self, url: httpx.URL) -> bool:

@@ -175,7 +175,7 @@ class ImageFetcher:
             ssl_context=ssl_context,
         )
         self.copies = WorkingCopies(
-            settings.data_dir / "images",
+            settings.working_copies,
             settings.working_copy_side,
             max_pixels=settings.image_max_pixels,
         )
