@@ -86,7 +86,8 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
     """Write ``artifact`` to ``folder``, whole or not at all; a folder that holds it is left as is.
 
     :class:`ArgumentError` when the artifact cannot be stored: arrays that do not fit its classes
-    or each other, or a manifest that is not JSON (infinite numbers and NaN are not).
+    or each other, or a manifest that is not JSON (infinite numbers, NaN and lone surrogates are
+    not; tuples are read back as lists).
     :class:`ArtifactError` when ``folder`` exists with other content or cannot be written.
     """
     files = _render(artifact)
@@ -161,8 +162,8 @@ def _render(artifact: Artifact) -> dict[str, bytes]:
 
 
 def _canonical(content: object) -> bytes:
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False, indent=1, sort_keys=True)
-    return text.encode("ascii") + b"\n"
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True)
+    return text.encode() + b"\n"
 
 
 def _misfit(arrays: Mapping[str, NDArray[np.generic]]) -> str:
@@ -173,14 +174,16 @@ def _misfit(arrays: Mapping[str, NDArray[np.generic]]) -> str:
         if not np.isfinite(array).all():
             return f"{name} holds numbers that are not finite"
     widths = {array.shape[0] for name, array in arrays.items() if name.endswith(".weights")}
-    return f"the heads read embeddings of different widths {sorted(widths)}" * (len(widths) > 1)
+    if len(widths) > 1:
+        return f"the heads read embeddings of different widths: {sorted(widths)}"
+    return ""
 
 
 def _describe(folder: Path) -> _Description:
     path = folder / DESCRIPTION_FILE
     data = _read(path)
     try:
-        content = json.loads(data.decode("ascii"))
+        content = json.loads(data.decode())
         known = isinstance(content, dict) and content.get("format", FORMAT) == FORMAT
         if not known:
             raise ArtifactError(
@@ -197,7 +200,7 @@ def _describe(folder: Path) -> _Description:
     return description
 
 
-def _tensors(folder: Path, promised: _Tensors) -> dict[str, NDArray[np.generic]]:
+def _tensors(folder: Path, promised: _Tensors) -> Arrays:
     path = folder / TENSORS_FILE
     data = _read(path)
     if len(data) != promised.size:
@@ -205,18 +208,16 @@ def _tensors(folder: Path, promised: _Tensors) -> dict[str, NDArray[np.generic]]
     if hashlib.sha256(data).hexdigest() != promised.sha256:
         raise _damaged(path, "its content is not what its SHA-256 says")
     try:
-        arrays: dict[str, NDArray[np.generic]] = safetensors.numpy.load(data)
+        arrays: Arrays = safetensors.numpy.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
+    if problem := _misfit(arrays):
+        raise _damaged(path, problem)
     return arrays
 
 
-def _heads(
-    folder: Path, entries: list[_HeadEntry], arrays: dict[str, NDArray[np.generic]]
-) -> dict[str, Head]:
+def _heads(folder: Path, entries: list[_HeadEntry], arrays: Arrays) -> dict[str, Head]:
     path = folder / TENSORS_FILE
-    if problem := _misfit(arrays):
-        raise _damaged(path, problem)
     heads = {}
     for i, entry in enumerate(entries):
         prefix = f"{i}."
@@ -236,8 +237,7 @@ def _heads(
 
 def _require_same(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != data:
+        if not (folder / name).is_file() or _read(folder / name) != data:
             raise ArtifactError(
                 f"{folder} exists and holds something else.",
                 mend="Save under a version number that is not in use.",

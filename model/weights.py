@@ -36,6 +36,7 @@ Say = Callable[[str], None]
 
 FOLDER_SETTING = "TIEBREAK_WEIGHTS_DIR"
 SILENCE_SECONDS = 15.0
+PROGRESS_SECONDS = 1.0
 PACKAGE_SECONDS = 300.0
 CHUNK_BYTES = 1 << 18
 
@@ -98,8 +99,10 @@ def find_weights(
     file in it is not what its name promises; ``mend`` says which file to put where.
     """
     say = on_progress or logger.info
-    if weights_dir is not None and (given := _in_folder(wanted, weights_dir)):
-        return given
+    if weights_dir is not None:
+        if given := _in_folder(wanted, weights_dir):
+            return given
+        say(f"{weights_dir} holds no weights of {wanted.name}")
     kept = cache_dir / wanted.file_name
     if kept.is_file():
         if file_digest(kept).startswith(wanted.digest_start):
@@ -223,7 +226,7 @@ def _copy(source: BinaryIO, file: BinaryIO, total: int, what: str, say: Say) -> 
     while chunk := source.read(CHUNK_BYTES):
         file.write(chunk)
         done += len(chunk)
-        if time.monotonic() - told >= 1:
+        if time.monotonic() - told >= PROGRESS_SECONDS:
             told = time.monotonic()
             say(f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
@@ -233,15 +236,18 @@ def _in_folder(wanted: PretrainedFile, folder: Path) -> Path | None:
         raise WeightsError(f"{FOLDER_SETTING}={folder} is not a folder.", mend=_mend(wanted))
     names = (wanted.file_name, f"{wanted.name}.safetensors", f"{wanted.name}.pth")
     path = next((folder / name for name in names if (folder / name).is_file()), None)
-    if path is None or path.name != wanted.file_name:
-        return path
+    if path is not None and path.name == wanted.file_name:
+        _require_promised(path, wanted)
+    return path
+
+
+def _require_promised(path: Path, wanted: PretrainedFile) -> None:
     digest = file_digest(path)
     if not digest.startswith(wanted.digest_start):
         raise WeightsError(
             f"{path} is not what its name promises: its SHA-256 starts with {digest[:8]}.",
             mend=f"Fetch it again, or call weights of your own {wanted.name}.pth.",
         )
-    return path
 
 
 def _make_folder(folder: Path, wanted: PretrainedFile) -> None:
