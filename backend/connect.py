@@ -1,0 +1,114 @@
+"""``tiebreak connect``: everything that an existing Label Studio project needs, safe to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from backend.errors import LabelStudioError
+from backend.hints import add_hint
+from backend.label_config import LabelConfig, parse_label_config
+from backend.labelstudio import LabelStudio, Project
+from backend.projects import register_project
+from backend.protocol import SECRET_HEADER
+from backend.push import SAMPLING
+from backend.secrets import webhook_secret
+from backend.settings import Settings
+from backend.store import Store
+
+BACKEND_TITLE = "Tiebreak"
+QUEUE_TITLE = "Tiebreak queue"
+NEED_LABELS_ONLY = {
+    "filter": "filter:tasks:total_annotations",
+    "operator": "equal",
+    "type": "Number",
+    "value": 0,
+}
+
+
+@dataclass(frozen=True)
+class ConnectReport:
+    """What a connected project uses."""
+
+    project: int
+    title: str
+    backend_url: str
+    backend_id: int
+    webhook_id: int
+    queue_tab: int
+    controls: list[str]
+    left_alone: list[str]
+    label_url: str
+
+
+def connect_project(
+    settings: Settings,
+    label_studio: LabelStudio,
+    project_id: int,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> ConnectReport:
+    """Connect a project: backend, webhook with the secret header, queue tab and sampling.
+
+    Raises :class:`LabelConfigError` when there is nothing to learn, and :class:`LabelStudioError`
+    or its kin with what an administrator can do. What was done before an error stays; connecting
+    again goes on from there.
+    """
+    project = label_studio.project(project_id)
+    config = parse_label_config(project.label_config)
+    for line in _describe(config):
+        say(line)
+    store = Store(settings.database_address)
+    try:
+        store.migrate()
+        # Before Label Studio calls /setup, so that the title is there from the start.
+        register_project(store, project_id, title=project.title, label_config=project.label_config)
+        report = _connect(settings, label_studio, project, config, say)
+        add_hint(store, project_id, "CONNECTED", None, train=False)
+    finally:
+        store.close()
+    return report
+
+
+def _connect(
+    settings: Settings,
+    label_studio: LabelStudio,
+    project: Project,
+    config: LabelConfig,
+    say: Callable[[str], None],
+) -> ConnectReport:
+    url = settings.backend_url
+    backend = label_studio.save_backend(project.id, url, BACKEND_TITLE)
+    if backend.error_message:
+        raise LabelStudioError(
+            f"Label Studio saved the backend {url} but says: {backend.error_message}",
+            mend="Look into the backend's log, then connect again.",
+        )
+    say(f"backend {url} is connected")
+    secret = {SECRET_HEADER: webhook_secret(settings)}
+    hook = label_studio.save_webhook(project.id, f"{url}/webhook", secret)
+    say("webhook is in place, with its secret")
+    tab = label_studio.save_view(project.id, QUEUE_TITLE, filters=[NEED_LABELS_ONLY])
+    say(f"tab “{QUEUE_TITLE}” shows the queue in the Data Manager")
+    label_studio.update_project(project.id, sampling=SAMPLING, show_collab_predictions=True)
+    say("“Label All Tasks” follows the queue")
+    return ConnectReport(
+        project=project.id,
+        title=project.title,
+        backend_url=url,
+        backend_id=backend.id,
+        webhook_id=hook.id,
+        queue_tab=tab.id,
+        controls=[control.name for control in config.controls],
+        left_alone=list(config.ignored),
+        label_url=f"{label_studio.url}/projects/{project.id}/data?tab={tab.id}",
+    )
+
+
+def _describe(config: LabelConfig) -> list[str]:
+    lines = [
+        f"learns “{control.name}”: {len(control.classes)} classes, "
+        f"{'any number of them' if control.multiple else 'one'} per image"
+        for control in config.controls
+    ]
+    return lines + [f"left alone: {reason}" for reason in config.ignored]
