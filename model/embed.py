@@ -124,7 +124,8 @@ def _device(name: str | None) -> torch.device:
 def _half_precision(device: torch.device) -> torch.dtype | None:
     """The 16-bit type that is fast on ``device``; None where none is."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
     # torch names these probes as private, so a version without them runs in 32 bits.
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     fast = any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
