@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,7 +85,7 @@ class Head:
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, NDArray[np.floating]], classes: Sequence[str], multiple: bool
+        cls, arrays: Mapping[str, NDArray[Any]], classes: Sequence[str], multiple: bool
     ) -> Head:
         """The head whose :meth:`to_arrays` gave ``arrays``. ArgumentError when they do not fit."""
         missing = sorted({"weights", "bias", "temperature"} - set(arrays))
