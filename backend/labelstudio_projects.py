@@ -21,6 +21,7 @@ _TASKS_IN_A_REQUEST = 5000
 # Label Studio refuses more than 100 files in a request.
 _FILES_IN_A_REQUEST = 50
 _IMAGE_FILES = r".*\.([jJ][pP][eE]?[gG]|[pP][nN][gG]|[gG][iI][fF]|[bB][mM][pP]|[wW][eE][bB][pP])"
+_NO_FILES = r"(?!)"
 _LONG_SECONDS = 600.0
 
 
@@ -109,27 +110,39 @@ class ProjectCalls:
         sees it. A storage of the project for that folder is used again, so repeating this only
         adds images that are new.
         """
-        storages = self._http.get("/api/storages/localfiles/", {"project": project_id})
-        known = (s for s in storages if Path(str(s.get("path"))) == path)
-        storage = next(known, None) or self._http.call(
-            "POST",
-            "/api/storages/localfiles/",
-            json={
-                "project": project_id,
-                "title": title,
-                "path": str(path),
-                "regex_filter": _IMAGE_FILES,
-                "use_blob_urls": True,
-                "recursive_scan": True,
-            },
+        storage_id = self._local_storage(
+            project_id,
+            path,
+            title=title,
+            regex_filter=_IMAGE_FILES,
+            use_blob_urls=True,
+            recursive_scan=True,
         )
         synced = self._http.call(
             "POST",
-            f"/api/storages/localfiles/{storage['id']}/sync",
+            f"/api/storages/localfiles/{storage_id}/sync",
             json={},
             timeout=_LONG_SECONDS,
         )
         return read_count(synced, "last_sync_count")
+
+    def open_local_folder(self, project_id: int, path: Path, title: str = "Images") -> int:
+        """Let a project's tasks show files below a folder, without making tasks; the storage's id.
+
+        For tasks that are imported with ``/data/local-files/?d=…``: Label Studio serves those only
+        from a folder that a storage of the project covers. Syncing this one adds nothing.
+        """
+        return self._local_storage(project_id, path, title=title, regex_filter=_NO_FILES)
+
+    def _local_storage(self, project_id: int, path: Path, **fields: Any) -> int:
+        """Number of the project's storage for a folder, made with ``fields`` when there is none."""
+        route = "/api/storages/localfiles/"
+        storages = self._http.get(route, {"project": project_id})
+        known = (s for s in storages if Path(str(s.get("path"))) == path)
+        storage = next(known, None) or self._http.call(
+            "POST", route, json={"project": project_id, "path": str(path), **fields}
+        )
+        return read_count(storage, "id")
 
     def _import(self, project_id: int, **arguments: Any) -> int:
         path = f"/api/projects/{project_id}/import"
