@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from model.checks import class_flags, class_positions, finite_matrix, probability_matrix
 from model.errors import ArgumentError
@@ -34,6 +34,24 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, multiple: bool) -> ND
         return np.array(columns, dtype=np.float32)
     positions = class_positions("targets", targets, length=n, class_count=k)
     return np.array([_best(_Softmax(scores, positions))], dtype=np.float32)
+
+
+def temper_confidence(
+    logits: Array, temperature: NDArray[np.float32], multiple: bool
+) -> NDArray[np.float32]:
+    """Raise T until the mean confidence of n rows is at most (n + 1) / (n + 2).
+
+    That is Laplace's rule of succession for n right answers of n: few labels that all come out
+    right are no ground for certainty, though the log loss alone would drive T to its lower end
+    and every probability to 0 or 1. (n, k) ``logits``; ``temperature`` as from
+    :func:`fit_temperature`, and so is the result, at most e^3 where it is raised.
+    """
+    most = (len(logits) + 1) / (len(logits) + 2)
+    columns = [logits[:, [c]] for c in range(logits.shape[1])] if multiple else [logits]
+    raised = [
+        _cooled(column, float(t), most) for column, t in zip(columns, temperature, strict=True)
+    ]
+    return np.array(raised, dtype=np.float32)
 
 
 def expected_calibration_error(
@@ -99,3 +117,18 @@ def _best(loss: _Softmax | _Sigmoid) -> float:
         loss, bounds=LOG_TEMPERATURE_RANGE, method="bounded", options={"xatol": 1e-4}
     )
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def _cooled(logits: Array, temperature: float, most: float) -> float:
+    """The least T from ``temperature`` up whose mean confidence is at most ``most``."""
+    if logits.shape[1] == 1:
+        # One sigmoid is a softmax over (logit, 0).
+        logits = np.hstack([logits, np.zeros_like(logits)])
+
+    def excess(log_temperature: float) -> float:
+        return float(softmax(logits / np.exp(log_temperature), axis=1).max(axis=1).mean()) - most
+
+    low, high = np.log(temperature), LOG_TEMPERATURE_RANGE[1]
+    if len(logits) == 0 or low >= high or excess(low) <= 0:
+        return temperature
+    return float(np.exp(high if excess(high) > 0 else brentq(excess, low, high, xtol=1e-4)))

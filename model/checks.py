@@ -82,7 +82,7 @@ def class_flags(
     if flags.dtype != np.bool_:
         odd = np.setdiff1d(flags, [0, 1])
         if odd.size:
-            raise ArgumentError(f"{name} holds {odd[0]!r}; only True and False are allowed.")
+            raise ArgumentError(f"{name} holds {odd[0]}; only True and False are allowed.")
     return flags.astype(np.bool_)
 
 

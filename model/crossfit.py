@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from model.calibrate import fit_temperature
+from model.calibrate import fit_temperature, temper_confidence
 from model.linear import PrincipalAxes, fit_linear, principal_axes
 from model.metrics import log_loss
 
@@ -157,4 +157,5 @@ def _calibrated_loss(
         if multiple:
             fewer = np.minimum(flags.sum(axis=0), (~flags).sum(axis=0))
             temperature[fewer < CALIBRATION_ROWS_EACH_SIDE] = 1
+    temperature = temper_confidence(held, temperature, multiple)
     return temperature, log_loss(calibrated(held, temperature, multiple), truth)
