@@ -17,16 +17,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from backend.errors import SetupError
 from backend.hints import add_hint
 from backend.labelstudio import LabelStudio
-from backend.predictions import version_name
-from backend.projects import project_status, trainer_alive
+from backend.projects import newest_version, project_status, trainer_alive
 from backend.settings import Settings, label_studio_access, load_settings
 from backend.store import Store
-from backend.tables import Project
-from backend.training import newest_version
+from backend.tables import Project, version_name
 from model.errors import TiebreakError
 
 app = typer.Typer(
@@ -56,6 +55,9 @@ def _command(work: Callable[Parameters, dict[str, Any] | None]) -> Callable[Para
             found = work(*args, **kwargs)
         except TiebreakError as error:
             _fail(error, as_json)
+        except DBAPIError as error:
+            mend = "Check DATABASE_URL, TIEBREAK_DATA_DIR, the disk's space and its permissions."
+            _fail(TiebreakError(f"The database failed: {error.orig}.", mend=mend), as_json)
         if as_json and found is not None:
             print(json.dumps(found, ensure_ascii=False))
 

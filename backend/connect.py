@@ -10,9 +10,8 @@ from backend.hints import add_hint
 from backend.label_config import LabelConfig, parse_label_config
 from backend.labelstudio import LabelStudio, Project
 from backend.projects import register_project
-from backend.protocol import SECRET_HEADER
 from backend.push import SAMPLING
-from backend.secrets import webhook_secret
+from backend.secrets import SECRET_HEADER, webhook_secret
 from backend.settings import Settings
 from backend.store import Store
 

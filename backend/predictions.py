@@ -31,11 +31,6 @@ class Prediction:
     result: list[dict[str, Any]]
 
 
-def version_name(number: int) -> str:
-    """Name of a version in Label Studio."""
-    return f"v{number}"
-
-
 def unlearned_prediction(project_id: int, task_id: int, seed: int) -> Prediction:
     """The prediction while nothing is learned: no choice, a place in a fixed random order."""
     return Prediction(shuffled_score(f"{project_id}:{task_id}", seed), [])

@@ -30,12 +30,11 @@ from backend.predictions import (
     missing_image_prediction,
     predict_tasks,
     unlearned_prediction,
-    version_name,
 )
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import controls_of, image_uris, source_key
-from backend.tables import Embedding, ImageSource, Project
+from backend.tables import Embedding, ImageSource, Project, version_name
 from model.artifact import Artifact
 from model.errors import TiebreakError
 

@@ -11,10 +11,9 @@ from sqlalchemy.orm import Session
 
 from backend.hints import add_hint
 from backend.pool import count_images, failed_images
-from backend.predictions import version_name
 from backend.store import Store
 from backend.sync import AGREED, controls_of, set_config
-from backend.tables import Label, Project, Task, TrainerProcess, Version
+from backend.tables import Label, Project, Task, TrainerProcess, Version, version_name
 
 TIED, OUTSIDE = "tied", "outside"
 
@@ -89,12 +88,7 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         query = select(func.count()).select_from(Task).where(Task.project_id == project.id)
         return session.scalar(query.where(*conditions)) or 0
 
-    newest = session.scalars(
-        select(Version)
-        .where(Version.project_id == project.id)
-        .order_by(Version.number.desc())
-        .limit(1)
-    ).first()
+    newest = newest_version(session, project.id)
     images = count_images(session, project.id, newest.backbone if newest else None)
     return ProjectStatus(
         id=project.id,
@@ -135,6 +129,16 @@ def _version_json(version: Version) -> dict[str, Any]:
         "created_at": version.created_at,
         "metrics": version.metrics,
     }
+
+
+def newest_version(session: Session, project_id: int) -> Version | None:
+    """The last version that was trained, kept or refused."""
+    return session.scalars(
+        select(Version)
+        .where(Version.project_id == project_id)
+        .order_by(Version.number.desc())
+        .limit(1)
+    ).first()
 
 
 def list_versions(session: Session, project_id: int) -> list[dict[str, Any]]:

@@ -21,16 +21,14 @@ from backend.payloads import (
     TrainPayload,
     WebhookPayload,
 )
-from backend.predictions import version_name
 from backend.projects import register_project
+from backend.secrets import SECRET_HEADER
 from backend.services import services
-from backend.tables import Project, Version
+from backend.tables import Project, Version, version_name
 from backend.web_errors import RequestError
 
 log = logging.getLogger(__name__)
 
-SECRET_HEADER = "X-Tiebreak-Secret"  # noqa: S105 - the header's name, not a secret
-LOOK_AT_PROJECT_ONLY: list[int] = []
 PROJECT_ACTIONS = {"PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED"}
 
 bp = Blueprint("protocol", __name__)
@@ -84,8 +82,8 @@ def webhook() -> Response:
     payload = _body(WebhookPayload)
     train = payload.action == "START_TRAINING"
     task_ids: list[int] | None = payload.task_ids or None
-    if payload.action in PROJECT_ACTIONS:
-        task_ids = LOOK_AT_PROJECT_ONLY
+    if payload.action in PROJECT_ACTIONS and not _config_changed(payload.project):
+        return jsonify(status="nothing to do")
     _hint(payload.project, payload.action, task_ids, train=train)
     return jsonify(status="noted")
 
@@ -125,14 +123,17 @@ def _body(model: type[Body]) -> Body:
         ) from None
 
 
-def _hint(
-    project: RemoteProject, action: str, task_ids: list[int] | None, *, train: bool
-) -> None:
+def _config_changed(project: RemoteProject) -> bool:
+    """Most updates of a project are our own, of its version; only a new config matters."""
+    with services().store.read() as session:
+        known = session.get(Project, project.id)
+    return known is not None and project.label_config not in (None, known.label_config)
+
+
+def _hint(project: RemoteProject, action: str, task_ids: list[int] | None, *, train: bool) -> None:
     store = services().store
     if not add_hint(store, project.id, action, task_ids, train=train):
-        register_project(
-            store, project.id, title=project.title, label_config=project.label_config
-        )
+        register_project(store, project.id, title=project.title, label_config=project.label_config)
         add_hint(store, project.id, action, task_ids, train=train)
 
 

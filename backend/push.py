@@ -26,12 +26,11 @@ from backend.predictions import (
     missing_image_prediction,
     predict_tasks,
     unlearned_prediction,
-    version_name,
 )
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import controls_of
-from backend.tables import ImageSource, Project, Task, TaskImage
+from backend.tables import ImageSource, Project, Task, TaskImage, version_name
 from model.artifact import Artifact
 from model.queue import LAST_SCORE
 

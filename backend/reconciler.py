@@ -26,7 +26,7 @@ from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.pool import count_images, embed_chunk, next_retry
-from backend.predictions import version_name
+from backend.projects import newest_version
 from backend.push import (
     ENOUGH_TO_PUSH,
     SAMPLING,
@@ -38,14 +38,16 @@ from backend.push import (
 )
 from backend.settings import Settings
 from backend.store import Store
-from backend.sync import SyncReport, controls_of, look_at_everything, look_at_project, look_at_tasks
-from backend.tables import Project, Task
-from backend.training import TOO_LITTLE, learning_state, newest_version, train
+from backend.sync import SyncReport, controls_of, look_at_changes, look_at_everything, look_at_tasks
+from backend.tables import Project, Task, version_name
+from backend.training import TOO_LITTLE, learning_state, train
 from model.artifact import Artifact
 
 log = logging.getLogger(__name__)
 
 SOON = 0.1
+COMPARE_ALL_SECONDS = 3600.0
+"""How often everything is compared, not only what Label Studio dates as changed."""
 
 
 @dataclass(frozen=True)
@@ -102,26 +104,25 @@ class Reconciler:
         if look is None and not overdue:
             self._wake_before((project.looked_at or 0.0) + poll)
             return False
-        store, client = self.tools.store, self.tools.client
-        if overdue or look is None or look.everything:
+        if look is None or look.everything or overdue:
             self._say("comparing with Label Studio")
-            report: SyncReport | None = look_at_everything(store, client, self.project_id)
+            report = self._look_widely(project)
             self._restore_order()
         else:
-            report = self._look_closely(look.task_ids)
+            report = look_at_tasks(
+                self.tools.store, self.tools.client, self.project_id, look.task_ids
+            )
         if look is not None:
-            forget_hints(store, self.project_id, look.last_id)
-        if report and (report.added or report.removed or report.changed_labels):
+            forget_hints(self.tools.store, self.project_id, look.last_id)
+        if report.added or report.removed or report.changed_labels:
             log.info("project %d: %s", self.project_id, report)
         return True
 
-    def _look_closely(self, task_ids: tuple[int, ...]) -> SyncReport | None:
-        store, client = self.tools.store, self.tools.client
-        if task_ids:
-            return look_at_tasks(store, client, self.project_id, task_ids)
-        if look_at_project(store, client, self.project_id):
-            return look_at_everything(store, client, self.project_id)
-        return None
+    def _look_widely(self, project: Project) -> SyncReport:
+        compared = project.compared_at
+        if compared is None or compared + COMPARE_ALL_SECONDS <= time.time():
+            return look_at_everything(self.tools.store, self.tools.client, self.project_id)
+        return look_at_changes(self.tools.store, self.tools.client, self.project_id)
 
     def _restore_order(self) -> None:
         """Label Studio forgets our version when a backend is connected by hand."""

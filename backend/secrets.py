@@ -8,6 +8,8 @@ from pathlib import Path
 
 from backend.settings import Settings
 
+SECRET_HEADER = "X-Tiebreak-Secret"  # noqa: S105 - the header's name, not a secret
+
 
 def webhook_secret(settings: Settings) -> str:
     """The secret that our webhooks carry: the setting, or one made on first use and kept."""

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from sqlalchemy import delete, select
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 Row = TypeVar("Row", Task, TaskImage, Label)
 
+OVERLAP = timedelta(seconds=30)
+"""Label Studio dates a change before it commits it; this far back is looked at again."""
 GONE = "gone"
 AGREED = "agreed"
 
@@ -99,8 +102,35 @@ def look_at_everything(store: Store, client: LabelStudio, project_id: int) -> Sy
         changed = _write_labels(
             session, project_id, controls, {t: annotations.get(t, []) for t in seen}
         )
-        session.get_one(Project, project_id).looked_at = started
+        project = session.get_one(Project, project_id)
+        project.looked_at = project.compared_at = started
+        project.cursor = max((task.updated_at for task in tasks), default="")
     return SyncReport(len(seen), len(seen - known), len(known - seen), changed)
+
+
+def look_at_changes(store: Store, client: LabelStudio, project_id: int) -> SyncReport:
+    """Compare what changed since the last look, which Label Studio dates; deletions too."""
+    started = time.time()
+    if look_at_project(store, client, project_id):
+        return look_at_everything(store, client, project_id)
+    with store.read() as session:
+        project = session.get_one(Project, project_id)
+        if project.gone:
+            return SyncReport(0, 0, 0, 0)
+        known = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
+    if not project.cursor:
+        return look_at_everything(store, client, project_id)
+    since = datetime.fromisoformat(project.cursor) - OVERLAP
+    found = {task.id: (task, listed) for task, listed in client.changed_since(project_id, since)}
+    present = client.task_ids(project_id)
+    if unseen := present - known - found.keys():
+        found |= client.task_annotations(project_id, sorted(unseen))
+    report = _write_found(store, project_id, found, known - present, known)
+    newest = max((task.updated_at for task, _ in found.values()), default=project.cursor)
+    with store.write() as session:
+        project = session.get_one(Project, project_id)
+        project.looked_at, project.cursor = started, newest
+    return report
 
 
 def look_at_tasks(
@@ -108,19 +138,10 @@ def look_at_tasks(
 ) -> SyncReport:
     """Compare the named tasks with the tables; remove those that Label Studio does not have."""
     found = client.task_annotations(project_id, task_ids)
-    with store.write() as session:
-        project = session.get_one(Project, project_id)
-        controls = controls_of(project)
-        known = set(
-            session.scalars(
-                select(Task.id).where(Task.project_id == project_id, Task.id.in_(task_ids))
-            )
-        )
-        annotations = {task_id: listed for task_id, (_, listed) in found.items()}
-        _write_tasks(session, project_id, [t for t, _ in found.values()], controls, annotations)
-        _remove_tasks(session, project_id, set(task_ids) - set(found))
-        changed = _write_labels(session, project_id, controls, annotations)
-    return SyncReport(len(found), len(set(found) - known), len(known - set(found)), changed)
+    with store.read() as session:
+        query = select(Task.id).where(Task.project_id == project_id, Task.id.in_(task_ids))
+        known = set(session.scalars(query))
+    return _write_found(store, project_id, found, known - found.keys(), known)
 
 
 def source_key(uri: str) -> str:
@@ -132,6 +153,22 @@ def image_uris(data: Mapping[str, object], controls: Iterable[Control]) -> dict[
     """Data key → image URI, for the images that the controls are about."""
     uris = {control.data_key: control.image_uri(data) for control in controls}
     return {key: uri for key, uri in uris.items() if uri}
+
+
+def _write_found(
+    store: Store,
+    project_id: int,
+    found: Mapping[int, tuple[labelstudio.Task, Sequence[Annotation]]],
+    removed: set[int],
+    known: set[int],
+) -> SyncReport:
+    annotations = {task_id: listed for task_id, (_, listed) in found.items()}
+    with store.write() as session:
+        controls = controls_of(session.get_one(Project, project_id))
+        _write_tasks(session, project_id, [t for t, _ in found.values()], controls, annotations)
+        _remove_tasks(session, project_id, removed)
+        changed = _write_labels(session, project_id, controls, annotations)
+    return SyncReport(len(found), len(found.keys() - known), len(removed), changed)
 
 
 def _write_tasks(

@@ -11,6 +11,11 @@ from sqlalchemy import JSON, Float, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
+def version_name(number: int) -> str:
+    """Name of a version in Label Studio; v0 is the order while nothing is learned."""
+    return f"v{number}"
+
+
 class Base(DeclarativeBase):
     """Root of the tables."""
 
@@ -26,7 +31,11 @@ class Project(Base):
     config_problem: Mapped[str] = mapped_column(Text, default="")
     connected_at: Mapped[float] = mapped_column(Float)
     looked_at: Mapped[float | None] = mapped_column(Float)
-    """When everything was last compared with Label Studio."""
+    """When the last periodic look was."""
+    compared_at: Mapped[float | None] = mapped_column(Float)
+    """When everything, changed or not, was last compared with Label Studio."""
+    cursor: Mapped[str] = mapped_column(String(40), default="")
+    """The newest change of a task that was seen, as Label Studio dates it."""
     gone: Mapped[bool] = mapped_column(default=False)
     """The project no longer exists in Label Studio."""
     train_requested_at: Mapped[float | None] = mapped_column(Float)

@@ -26,6 +26,7 @@ from backend.champion import artifact_folder
 from backend.label_config import Control
 from backend.lease import Leases
 from backend.pool import load_embeddings
+from backend.projects import newest_version
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import AGREED, GONE, controls_of
@@ -130,16 +131,6 @@ def labelled_images(
         encode_targets([choices[int(t)] for t in ids], control),
         np.array([in_holdout(digest, holdout_share) for digest in digests], dtype=bool),
     )
-
-
-def newest_version(session: Session, project_id: int) -> Version | None:
-    """The last version that was trained, kept or refused."""
-    return session.scalars(
-        select(Version)
-        .where(Version.project_id == project_id)
-        .order_by(Version.number.desc())
-        .limit(1)
-    ).first()
 
 
 def encode_targets(choices: Sequence[Sequence[str]], control: Control) -> NDArray[Any]:

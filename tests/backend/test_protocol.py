@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from backend.app import create_app
 from backend.hints import pending_look
-from backend.protocol import SECRET_HEADER
+from backend.secrets import SECRET_HEADER
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project
@@ -121,10 +121,22 @@ def test_every_action_becomes_a_hint(
     assert asked == (body["action"] == "START_TRAINING")
 
 
-def test_our_own_project_updates_never_lead_to_training(client: FlaskClient, store: Store) -> None:
+def test_our_own_project_updates_never_lead_to_anything(client: FlaskClient, store: Store) -> None:
     _setup(client)
+    before = pending_look(store, 7)
     answer = client.post("/webhook", json={"action": "PROJECT_UPDATED", "project": PROJECT})
     assert answer.status_code == 200
+    assert pending_look(store, 7) == before
+    with store.read() as session:
+        assert session.get_one(Project, 7).train_requested_at is None
+
+
+def test_a_new_config_is_a_hint(client: FlaskClient, store: Store) -> None:
+    _setup(client)
+    before = pending_look(store, 7)
+    changed = {**PROJECT, "label_config": CONFIG.replace("dog", "hound")}
+    client.post("/webhook", json={"action": "PROJECT_UPDATED", "project": changed})
+    assert pending_look(store, 7) != before
     with store.read() as session:
         assert session.get_one(Project, 7).train_requested_at is None
 

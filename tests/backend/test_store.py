@@ -45,9 +45,7 @@ def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 4
 
 
-def test_two_processes_that_read_then_write_lose_nothing(
-    store: Store, tmp_path: Path
-) -> None:
+def test_two_processes_that_read_then_write_lose_nothing(store: Store, tmp_path: Path) -> None:
     with store.write() as session:
         session.add(Project(id=1, connected_at=0.0))
     address = str(store.engine.url)
@@ -63,10 +61,14 @@ def test_two_processes_that_read_then_write_lose_nothing(
 
 
 def test_a_failed_write_leaves_nothing(store: Store) -> None:
-    with pytest.raises(RuntimeError), store.write() as session:
-        session.add(Project(id=1, connected_at=0.0))
-        session.flush()
-        raise RuntimeError
+    def fail() -> None:
+        with store.write() as session:
+            session.add(Project(id=1, connected_at=0.0))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with store.read() as session:
         assert session.get(Project, 1) is None
 
