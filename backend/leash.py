@@ -1,4 +1,4 @@
-"""``python -m backend.leash PARENT COMMAND…``: become COMMAND, and end when PARENT does.
+"""``python leash.py PARENT COMMAND…``: become COMMAND, and end when PARENT does.
 
 Where the system offers it (Linux), the kernel sends SIGTERM to the command when the process with
 the id PARENT is gone, however it went; elsewhere the command just runs.

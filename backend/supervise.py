@@ -23,12 +23,14 @@ from threading import Event
 from backend.errors import SetupError
 
 POLL_SECONDS = 0.1
+LEASH = Path(__file__).with_name("leash.py")
 
 
 @dataclass(frozen=True)
 class ChildSpec:
     """What to run: ``command[0]`` is a path or a name on PATH.
 
+    ``env`` is added to this process's environment, or takes its place when ``whole_env``.
     ``log`` gets all that it writes, restarts included; the log of an earlier run is kept beside
     it as ``….old.log``.
     """
@@ -37,6 +39,7 @@ class ChildSpec:
     command: tuple[str, ...]
     log: Path
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    whole_env: bool = False
 
 
 @dataclass
@@ -76,8 +79,6 @@ class Supervisor:
         """Start a child. SetupError when its program does not exist or is started already."""
         if spec.name in self._children:
             raise SetupError(f"{spec.name} is started already.")
-        if spec.log.exists():
-            spec.log.replace(spec.log.with_suffix(".old.log"))
         process = _spawn(spec)
         self._children[spec.name] = _Child(spec, process, time.monotonic())
 
@@ -99,14 +100,14 @@ class Supervisor:
     def look(self) -> None:
         """Start again whatever has died, each after its back-off."""
         now = time.monotonic()
-        for child in self._children.values():
+        for child in () if self.stopping else self._children.values():
             status = child.process.poll()
             if status is None:
                 continue
             if child.again_at is None:
                 self._plan_restart(child, status, now)
             elif now >= child.again_at:
-                child.process = _spawn(child.spec)
+                child.process = _spawn(child.spec, again=True)
                 child.started, child.again_at = now, None
                 self._say(f"{child.spec.name} is started again.")
 
@@ -150,6 +151,20 @@ class Supervisor:
         child.process.wait()
 
 
+def run_once(spec: ChildSpec, waiting: Callable[[], None]) -> int:
+    """Run a program to its end and give its exit code; ``waiting`` is called all the while."""
+    process = _spawn(spec)
+    try:
+        while process.poll() is None:
+            waiting()
+            time.sleep(POLL_SECONDS)
+        return process.returncode
+    finally:
+        if process.returncode is None:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def tail(log: Path, lines: int = 15) -> str:
     """The last lines of a log; empty when there is none."""
     try:
@@ -161,21 +176,24 @@ def tail(log: Path, lines: int = 15) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _spawn(spec: ChildSpec) -> subprocess.Popen[bytes]:
+def _spawn(spec: ChildSpec, again: bool = False) -> subprocess.Popen[bytes]:
     program = shutil.which(spec.command[0])
     if program is None:
         raise SetupError(
             f"The program {spec.command[0]} for {spec.name} does not exist or cannot be run."
         )
     spec.log.parent.mkdir(parents=True, exist_ok=True)
-    leash = [sys.executable, "-m", "backend.leash", str(os.getpid())]
+    if spec.log.exists() and not again:
+        spec.log.replace(spec.log.with_suffix(".old.log"))
+    # -I and -S: only the standard library, found the same wherever this runs
+    leash = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid())]
     with spec.log.open("ab") as log:
         return subprocess.Popen(  # noqa: S603
             [*leash, os.path.abspath(program), *spec.command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **spec.env},
+            env=dict(spec.env) if spec.whole_env else {**os.environ, **spec.env},
             start_new_session=True,
         )
 
