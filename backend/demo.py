@@ -160,11 +160,11 @@ def _checked_classes(classes: Sequence[str] | None) -> tuple[str, ...]:
     repeated = sorted({name for name in checked if checked.count(name) > 1})
     if repeated:
         raise SetupError(f"CLASSES names {', '.join(repeated)} more than once.", mend=mend)
-    from_data = [name for name in checked if name.startswith("$")]
+    from_data = [name for name in checked if "$" in name]
     if from_data:
         raise SetupError(
             f"CLASSES names {from_data[0]}, which Label Studio would take from a task's data.",
-            mend="Give it a name that does not start with $.",
+            mend="Give it a name without a $.",
         )
     if len(checked) < 2:
         raise SetupError(f"CLASSES={','.join(classes)} has fewer than two classes.", mend=mend)
