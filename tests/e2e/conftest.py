@@ -12,14 +12,13 @@ from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare
 
 StartLabelStudio = Callable[..., LabelStudioServer]
 
-SINGLE_CHOICE = """
+SINGLE_CHOICE = """\
 <View>
   <Image name="image" value="$image"/>
   <Choices name="label" toName="image">
     <Choice value="cat"/><Choice value="dog"/><Choice value="owl"/>
   </Choices>
-</View>
-"""
+</View>"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

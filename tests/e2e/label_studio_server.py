@@ -113,6 +113,13 @@ class LabelStudioServer:
         self.stop()
         self.start()
 
+    def start_with(self, **env: str) -> None:
+        """Run with these variables beside the present ones; no restart if it already does."""
+        if self._process is not None and env.items() <= self.env.items():
+            return
+        self.env.update(env)
+        self.restart()
+
     def pause(self) -> None:
         """Freeze the process: connections are accepted by the kernel and never answered."""
         assert self._process is not None
