@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from model.calibrate import fit_temperature, temper_confidence
 from model.linear import PrincipalAxes, fit_linear, principal_axes
@@ -22,9 +22,11 @@ DEFAULT_PENALTY = 0.04
 # unseen images; from 50 on it was as good or better.
 CALIBRATION_ROWS = 50
 CALIBRATION_ROWS_EACH_SIDE = 5
-# With many rows each weaker penalty takes seconds, so it must promise more than a hair.
+# With many rows each weaker penalty takes seconds, so it must promise more than a hair, and the
+# last digits are left alone.
 MANY_ROWS = 1000
 LEAST_GAIN_OF_MANY = 0.1
+TOLERANCE, TOLERANCE_OF_MANY = 1e-3, 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +74,10 @@ def _cross_fit(
     rows: Array, targets: NDArray[np.bool_], folds: NDArray[np.int64] | None, multiple: bool
 ) -> CrossFit:
     axes = principal_axes(rows)
-    included = _included(targets, folds, multiple)
-    start = _prior(targets, included, axes.scores.shape[1], multiple)
+    included: Array = _learned_rows(len(rows), folds)
+    start: Array = np.zeros((axes.scores.shape[1] + 1, included.shape[1], targets.shape[1]))
+    if multiple:
+        included, start[-1] = _learned_classes(targets, included)
     flags = targets.astype(np.float64)
     if folds is None:
         found = fit_linear(axes, flags, included, DEFAULT_PENALTY, multiple=multiple, start=start)
@@ -81,9 +85,12 @@ def _cross_fit(
         return CrossFit(weights, bias, _ones(targets, multiple), None, DEFAULT_PENALTY)
     best: CrossFit | None = None
     least = np.inf
-    worthwhile = LEAST_GAIN_OF_MANY if len(rows) > MANY_ROWS else 0.0
+    many = len(rows) > MANY_ROWS
+    worthwhile, tolerance = (LEAST_GAIN_OF_MANY, TOLERANCE_OF_MANY) if many else (0.0, TOLERANCE)
     for penalty in PENALTIES:
-        start = fit_linear(axes, flags, included, penalty, multiple=multiple, start=start)
+        start = fit_linear(
+            axes, flags, included, penalty, multiple=multiple, start=start, tolerance=tolerance
+        )
         logits = _out_of_fold(axes, start, folds)
         temperature, loss = _calibrated_loss(logits, targets, folds, multiple)
         previous, least = least, min(least, loss)
@@ -96,40 +103,25 @@ def _cross_fit(
     return best
 
 
-def _included(targets: NDArray[np.bool_], folds: NDArray[np.int64] | None, multiple: bool) -> Array:
-    """Which rows each of the models learns: one for each fold, without it, and one for all.
+def _learned_rows(n: int, folds: NDArray[np.int64] | None) -> Array:
+    """(n, f, 1) 0/1: which rows each model learns: one for each fold, without it, and one all."""
+    if folds is None:
+        return np.ones((n, 1, 1))
+    included = np.ones((n, int(folds.max()) + 2, 1))
+    tested = np.flatnonzero(folds >= 0)
+    included[tested, folds[tested]] = 0
+    return included
 
-    With ``multiple``, also which classes: those with a yes and a no among the rows.
+
+def _learned_classes(targets: NDArray[np.bool_], rows: Array) -> tuple[Array, Array]:
+    """(n, f, k) 0/1: which rows and classes each model learns, and the (f, k) biases to start at.
+
+    A class needs a yes and a no among a model's rows to be learned; else it keeps its first bias,
+    the log odds by the rule of succession.
     """
-    n = len(targets)
-    models = 1 if folds is None else int(folds.max()) + 2
-    included = np.ones((n, models, 1))
-    if folds is not None:
-        tested = folds >= 0
-        included[np.flatnonzero(tested), folds[tested]] = 0
-    if not multiple:
-        return included
-    yes, no = _counts(targets, included)
-    return included * ((yes > 0) & (no > 0))
-
-
-def _prior(targets: NDArray[np.bool_], included: Array, axis_count: int, multiple: bool) -> Array:
-    """Where the fits start: no weights, and with ``multiple`` the log odds of each class.
-
-    A class that a model does not learn stays there.
-    """
-    start = np.zeros((axis_count + 1, included.shape[1], targets.shape[1]))
-    if multiple:
-        learned_rows = included.max(axis=2, keepdims=True)
-        yes, no = _counts(targets, learned_rows)
-        start[-1] = np.log((yes + 1) / (no + 1))
-    return start
-
-
-def _counts(targets: NDArray[np.bool_], included: Array) -> tuple[Array, Array]:
-    """(f, k) rows with and without each class that each model learns; included is (n, f, 1)."""
-    learned = included[:, :, 0].T
-    return learned @ targets, learned @ ~targets
+    learned = rows[:, :, 0].T
+    yes, no = learned @ targets, learned @ ~targets
+    return rows * ((yes > 0) & (no > 0)), np.log((yes + 1) / (no + 1))
 
 
 def _out_of_fold(axes: PrincipalAxes, solution: Array, folds: NDArray[np.int64]) -> Array:

@@ -17,7 +17,6 @@ from scipy.special import expit
 Array = NDArray[np.float64]
 
 MAX_STEPS = 200
-GRADIENT_TOLERANCE = 1e-3
 LOSS_TOLERANCE = 1e-5
 # Directions with less than this share of the largest variance are rounding noise.
 _NULL_VARIANCE = 1e-9
@@ -68,6 +67,7 @@ def fit_linear(
     *,
     multiple: bool,
     start: Array | None = None,
+    tolerance: float = 1e-3,
 ) -> Array:
     """Fit f classifiers at once, each on its own share of the rows.
 
@@ -77,6 +77,7 @@ def fit_linear(
     ``targets``   (n, k) 0/1: one-hot rows for softmax, any for sigmoids
     ``included``  (n, f, 1) or (n, f, k) 0/1: which rows (and, for sigmoids, classes) each learns
     ``start``     (r + 1, f, k) solution of a nearby penalty
+    ``tolerance`` slope at which a fit is done, in units of what chance alone makes of the labels
     Returns (r + 1, f, k): weights, then the bias, on ``axes.scores``.
     """
     n, r = axes.scores.shape
@@ -104,7 +105,7 @@ def fit_linear(
         first.ravel(),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": MAX_STEPS, "gtol": GRADIENT_TOLERANCE, "ftol": LOSS_TOLERANCE},
+        options={"maxiter": MAX_STEPS, "gtol": tolerance, "ftol": LOSS_TOLERANCE},
     )
     return np.asarray(found.x.reshape(r + 1, f * k) / unit).reshape(r + 1, f, k)
 
