@@ -40,8 +40,8 @@ class Ready:
 class Everything:
     """What one ``tiebreak up`` runs, in the order in which it comes up.
 
-    Label Studio boots first, since it takes longest; meanwhile the images are written and the
-    weights looked for. Then come the server and the trainer, the project and its connection.
+    Label Studio boots first, since it takes longest; meanwhile the server starts, the images are
+    written and the weights looked for. Then come the trainer, the project and its connection.
     """
 
     def __init__(self, settings: Settings, steps: Steps, supervisor: Supervisor) -> None:
@@ -69,12 +69,16 @@ class Everything:
             )
         # A folder that will not do is said before anything is started.
         chosen = self._find_images(images, classes) if images else None
+        first = not (self.settings.data_dir / "label-studio").exists()
         if self.account:
             self.supervisor.start(local.child_spec(self.settings, self.account))
+        self.supervisor.start(self._own("backend", "backend.cli", "serve"))
         chosen = chosen or self._digits()
         self._weights()
-        self._await_label_studio()
-        self._backend()
+        self._await_label_studio(first)
+        # Not earlier: the trainer's imports would take the processor from Label Studio's.
+        self.supervisor.start(self._own("trainer", "backend.cli", "trainer"))
+        self._await_backend()
         project_id = self._project(chosen, title)
         report = self._connect(project_id)
         return Ready(project_id, report.label_url, self.url, self._own_url(), self.account)
@@ -121,14 +125,13 @@ class Everything:
             *reasons, mend = tail(log).splitlines() or ["Its process said nothing.", ""]
             raise SetupError(" ".join(reasons[-1:]), mend=mend)
 
-    def _await_label_studio(self) -> None:
+    def _await_label_studio(self, first: bool) -> None:
         if self.account is None:
             with self.steps.step(f"Label Studio at {self.url}") as step:
                 step.result = str(self.label_studio.whoami().get("email", ""))
             return
-        database = self.settings.data_dir / "label-studio" / "label_studio.sqlite3"
         with self.steps.step("Label Studio starts") as step:
-            if not database.exists():
+            if first:
                 step.note("its first start sets up its database, in 15 to 100 s")
             self._await_answer(local.NAME, f"{self.url}/health", LABEL_STUDIO_SECONDS)
             step.result = self.url
@@ -145,10 +148,8 @@ class Everything:
                 "API Tokens Settings); or the file is of another data folder.",
             ) from error
 
-    def _backend(self) -> None:
-        with self.steps.step("Backend and trainer start") as step:
-            self.supervisor.start(self._own("backend", "backend.cli", "serve"))
-            self.supervisor.start(self._own("trainer", "backend.cli", "trainer"))
+    def _await_backend(self) -> None:
+        with self.steps.step("Backend starts") as step:
             self._await_answer("backend", f"{self._own_url()}/health", BACKEND_SECONDS)
             step.result = self._own_url()
 
