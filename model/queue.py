@@ -23,8 +23,8 @@ def queue_scores(uncertainties: Sequence[ArrayLike]) -> NDArray[np.float64]:
 
     score = 0.999 * (1 - u), u the largest uncertainty over the controls: one visit labels all
     controls of an image, so the control that needs it most decides. A larger u never gets a larger
-    score, and one larger by more than 1e-15 always gets a smaller one. ArgumentError when there is no array, the lengths differ, or a value is NaN or outside
-    [0, 1].
+    score, and one larger by more than 1e-15 always gets a smaller one. ArgumentError when there is
+    no array, the lengths differ, or a value is NaN or outside [0, 1].
     """
     if len(uncertainties) == 0:
         raise ArgumentError("uncertainties is empty; one array for each control is needed.")
