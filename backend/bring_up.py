@@ -13,7 +13,6 @@ import httpx
 from pydantic import SecretStr
 
 from backend import local_label_studio as local
-from backend.connect import ConnectReport, connect_project
 from backend.demo import ImageSet, find_images, write_digits
 from backend.errors import LabelStudioUnauthorized, SetupError
 from backend.labelstudio import LabelStudio
@@ -73,6 +72,9 @@ class Everything:
         if self.account:
             self.supervisor.start(local.child_spec(self.settings, self.account))
         self.supervisor.start(self._own("backend", "backend.cli", "serve"))
+        # Its imports take seconds, in which Label Studio boots.
+        from backend.connect import connect_project
+
         chosen = chosen or self._digits()
         self._weights()
         self._await_label_studio(first)
@@ -80,7 +82,8 @@ class Everything:
         self.supervisor.start(self._own("trainer", "backend.cli", "trainer"))
         self._await_backend()
         project_id = self._project(chosen, title)
-        report = self._connect(project_id)
+        with self.steps.step("Project and backend are connected") as step:
+            report = connect_project(self.settings, self.label_studio, project_id, say=step.note)
         return Ready(project_id, report.label_url, self.url, self._own_url(), self.account)
 
     def _check_ports(self) -> None:
@@ -165,10 +168,6 @@ class Everything:
                 new = upload(self.label_studio, memory, entry, images, step.note)
             step.result = f"“{project.title}”, {new} new images" if new else f"“{project.title}”"
         return project.id
-
-    def _connect(self, project_id: int) -> ConnectReport:
-        with self.steps.step("Project and backend are connected") as step:
-            return connect_project(self.settings, self.label_studio, project_id, say=step.note)
 
     def _own(self, name: str, module: str, *arguments: str, log: Path | None = None) -> ChildSpec:
         command = (sys.executable, "-m", module, *arguments)
