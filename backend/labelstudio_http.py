@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 _REPEATABLE = frozenset({"GET", "HEAD", "PATCH", "DELETE"})
 _BUSY = frozenset({500, 502, 503, 504})
 _DOWN = frozenset({502, 503, 504})
-_BACK_OFF = (0.2, 0.6)
 _REDIRECTS = 3
 _CONNECT_SECONDS = 10.0
 _SHOWN_CHARACTERS = 300
@@ -38,12 +37,22 @@ _REACH_MEND = "Check that Label Studio runs, and LABEL_STUDIO_URL."
 
 
 class Transport:
-    """HTTP to one Label Studio. Safe to share between threads."""
+    """HTTP to one Label Studio. Safe to share between threads.
 
-    def __init__(self, url: str, api_key: str, timeout: float = 60.0) -> None:
+    ``timeout`` is seconds for each wait; ``back_off`` the seconds before each further try.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        timeout: float = 60.0,
+        back_off: Sequence[float] = (0.2, 0.6),
+    ) -> None:
         self.address = Address.parse(url)
         self.timeout = timeout
-        self.credentials = Credentials(api_key, self._exchange)
+        self.credentials = Credentials(api_key, self.access_token)
+        self._back_off = tuple(back_off)
         self._client = httpx.Client(
             timeout=self._limits(timeout),
             follow_redirects=False,
@@ -79,6 +88,17 @@ class Transport:
         raise_for_answer(answer, self.address.url)
         return _decoded(answer, self.address.url)
 
+    def access_token(self, personal_token: str) -> str:
+        """Access token of some minutes for a personal access token."""
+        url = f"{self.address.url}/api/token/refresh/"
+        answer = self._persist("POST", url, {}, {"json": {"refresh": personal_token}})
+        raise_for_answer(answer, self.address.url)
+        given = _decoded(answer, self.address.url)
+        access = given.get("access") if isinstance(given, dict) else None
+        if not isinstance(access, str):
+            raise LabelStudioError("Label Studio gave no access token for the personal one.")
+        return access
+
     def _send(
         self, method: str, url: str, arguments: dict[str, Any], authorization: str
     ) -> httpx.Response:
@@ -107,7 +127,7 @@ class Transport:
         self, method: str, url: str, headers: dict[str, str], arguments: dict[str, Any]
     ) -> httpx.Response:
         """Send until it is answered or the tries are used up."""
-        for pause in (*_BACK_OFF, None):
+        for pause in (*self._back_off, None):
             try:
                 answer = self._client.request(method, url, headers=headers, **arguments)
             except httpx.HTTPError as error:
@@ -132,16 +152,6 @@ class Transport:
         return LabelStudioUnreachable(
             f"Label Studio at {self.address.url} {what} ({reason}).", mend=_REACH_MEND
         )
-
-    def _exchange(self, personal_token: str) -> str:
-        """Access token for a personal access token."""
-        url = f"{self.address.url}/api/token/refresh/"
-        answer = self._persist("POST", url, {}, {"json": {"refresh": personal_token}})
-        raise_for_answer(answer, self.address.url)
-        access = (_decoded(answer, self.address.url) or {}).get("access")
-        if not isinstance(access, str):
-            raise LabelStudioError("Label Studio gave no access token for the personal one.")
-        return access
 
     @staticmethod
     def _limits(timeout: float) -> httpx.Timeout:
