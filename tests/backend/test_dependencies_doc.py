@@ -12,7 +12,7 @@ SECTIONS = {
     "At run time": PROJECT["dependencies"],
     "For tests and checks": PROJECT["optional-dependencies"]["test"],
 }
-LOCKS = sorted((ROOT / "requirements").glob("*.lock")) + [ROOT / "requirements" / "uv.txt"]
+LOCKS = [*sorted((ROOT / "requirements").glob("*.lock")), ROOT / "requirements" / "uv.txt"]
 
 
 def name_of(requirement: str) -> str:
