@@ -41,11 +41,15 @@ class ImageError(TiebreakError):
 
 
 class LabelStudioError(TiebreakError):
-    """Label Studio answered with an error. ``status`` is the HTTP status, 0 without an answer."""
+    """Label Studio answered with an error.
 
-    def __init__(self, message: str, *, status: int = 0, mend: str = "") -> None:
+    ``status`` is the HTTP status, 0 without an answer; ``detail`` is what Label Studio said.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, mend: str = "", detail: str = "") -> None:
         super().__init__(message, mend=mend)
         self.status = status
+        self.detail = detail
 
 
 class LabelStudioUnreachable(LabelStudioError):

@@ -75,14 +75,10 @@ class Settings(BaseSettings):
     weights_dir: Path | None = Field(
         None, description="Folder with weights files, looked in before any download"
     )
-    strategy: StrategyName = Field(
-        "margin", description="Uncertainty that orders the queue"
-    )
+    strategy: StrategyName = Field("margin", description="Uncertainty that orders the queue")
     seed: int = Field(0, ge=0, description="Seed of everything random")
 
-    min_new_labels: int = Field(
-        10, ge=1, description="Changed labels that start a retraining"
-    )
+    min_new_labels: int = Field(10, ge=1, description="Changed labels that start a retraining")
     quiet_seconds: float = Field(
         0.5, ge=0, description="Quiet after the last submit before a retraining starts"
     )
@@ -108,9 +104,7 @@ class Settings(BaseSettings):
         30.0, gt=0, description="A trainer silent for this long loses its project to another"
     )
 
-    image_max_bytes: int = Field(
-        50_000_000, ge=1, description="Largest image file that is fetched"
-    )
+    image_max_bytes: int = Field(50_000_000, ge=1, description="Largest image file that is fetched")
     image_max_pixels: int = Field(
         100_000_000, ge=1, description="Largest image, width times height, that is decoded"
     )
