@@ -138,12 +138,14 @@ class ConnectCalls:
     ) -> View:
         """Leave one tab of that title, with that ordering and all of the filters.
 
-        By default it is the queue: ascending prediction score. A project that has no tab yet gets
-        Label Studio's ordinary one first, which the Data Manager adds only while there is none.
+        By default it is the queue: ascending prediction score. A new tab shows Label Studio's
+        usual columns and those that order it. A project that has no tab yet gets Label Studio's
+        ordinary one first, which the Data Manager adds only while there is none.
         """
         views = self.views(project_id)
         if not views:
-            self._write_view(None, project_id, {"title": "Default"})
+            hidden = self._hidden_columns(project_id, ())
+            self._write_view(None, project_id, {"title": "Default", "hiddenColumns": hidden})
         data = {
             "title": title,
             "ordering": list(ordering),
@@ -154,7 +156,25 @@ class ConnectCalls:
             self._delete(f"/api/dm/views/{extra.id}/")
         if same:
             return self._write_view(same[0].id, project_id, {**same[0].data, **data})
+        data["hiddenColumns"] = self._hidden_columns(project_id, ordering)
         return self._write_view(None, project_id, data)
+
+    def _hidden_columns(self, project_id: int, shown: Sequence[str]) -> dict[str, list[str]]:
+        """Columns that a tab hides in the list and while labelling, by Label Studio's defaults.
+
+        A tab that names none shows them all, some twenty.
+        """
+        columns = self._http.get("/api/dm/columns/", {"project": project_id})["columns"]
+        defaults = {
+            f"tasks:{column['id']}": column["visibility_defaults"]
+            for column in columns
+            if column.get("visibility_defaults") and not column.get("parent")
+        }
+        wanted = {name.lstrip("-") for name in shown}
+        return {
+            "explore": [n for n, d in defaults.items() if not d["explore"] and n not in wanted],
+            "labeling": [n for n, d in defaults.items() if not d["labeling"]],
+        }
 
     def _write_view(self, view_id: int | None, project_id: int, data: dict[str, Any]) -> View:
         method, path = ("POST", "") if view_id is None else ("PATCH", f"{view_id}/")

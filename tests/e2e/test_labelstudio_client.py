@@ -314,6 +314,9 @@ def test_connecting_twice_leaves_one_backend_one_webhook_and_one_tab(
     assert webhook.send_for_all_actions
     assert [v.title for v in client.views(project)] == ["Default", "Tiebreak queue"]
     assert view.data["ordering"] == ["tasks:predictions_score"]
+    hidden = view.data["hiddenColumns"]["explore"]
+    assert "tasks:inner_id" in hidden
+    assert "tasks:predictions_score" not in hidden
 
     ids = label_studio.admin.import_tasks(project, images(3))
     scores = zip(ids, (0.9, 0.1, 0.4), strict=True)
