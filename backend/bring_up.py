@@ -106,7 +106,7 @@ class Everything:
         if found.left_out:
             shown = ", ".join(found.left_out[:5])
             more = f" and {len(found.left_out) - 5} more" if len(found.left_out) > 5 else ""
-            self.steps.warn(f"{len(found.left_out)} files are left out: {shown}{more}.")
+            self.steps.warn(f"Left out, as no image to label: {shown}{more}.")
         return found
 
     def _digits(self) -> ImageSet:
