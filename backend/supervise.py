@@ -146,7 +146,7 @@ class Supervisor:
         try:
             child.process.wait(self._grace)
         except subprocess.TimeoutExpired:
-            self._say(f"{child.spec.name} does not stop; it is killed.")
+            self._say(f"{child.spec.name} is still busy after {self._grace:.3g} s; it is killed.")
         _signal_group(child.process.pid, signal.SIGKILL)
         child.process.wait()
 

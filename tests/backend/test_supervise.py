@@ -132,7 +132,7 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(
     supervisor.stop()
     assert gone(pid)
     eventually(lambda: gone(grandchild))
-    assert said == ["deaf does not stop; it is killed."]
+    assert said == ["deaf is still busy after 0.3 s; it is killed."]
 
 
 def test_a_killed_child_is_started_again_and_said_so(
