@@ -12,6 +12,7 @@ asks Label Studio what it holds before it pushes again.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,32 @@ SAMPLING = "Uncertainty sampling"
 ENOUGH_TO_PUSH = 500
 """While images are still being embedded, predictions are pushed when this many wait."""
 SQL_SLICE = 500
+
+
+class Pace:
+    """Whether the head of the queue is worth a request of its own.
+
+    Label Studio recounts the whole project after every import unless its fast import is switched
+    on, and then a few predictions take as long as all of them. So the two parts of a push are
+    timed, and the head goes first only while that more than halves the wait. From time to time it
+    is tried again, since a slow moment is not a slow server.
+    """
+
+    TRY_AGAIN_AFTER = 20
+
+    def __init__(self) -> None:
+        self._whole_pushes_left: dict[int, int] = {}
+
+    def head_first(self, project_id: int) -> bool:
+        """Whether to send the head before the rest."""
+        left = self._whole_pushes_left.get(project_id, 0)
+        self._whole_pushes_left[project_id] = max(0, left - 1)
+        return left == 0
+
+    def record(self, project_id: int, head_seconds: float, rest_seconds: float) -> None:
+        """Remember how long the two parts of a push took."""
+        if head_seconds > rest_seconds / 2:
+            self._whole_pushes_left[project_id] = self.TRY_AGAIN_AFTER
 
 
 @dataclass(frozen=True)
@@ -91,18 +118,25 @@ def push(
     settings: Settings,
     project_id: int,
     plan: PushPlan,
+    pace: Pace,
     say: Callable[[str], None],
 ) -> None:
     """Send a plan to Label Studio and make Label Studio order by it."""
     with store.read() as session:
         served = session.get_one(Project, project_id).served
-    parts = [plan.predictions]
-    if served != plan.version and len(plan.predictions) > settings.queue_head:
-        parts = [plan.predictions[: settings.queue_head], plan.predictions[settings.queue_head :]]
-    for part in parts:
+    head, rest = plan.predictions, list[tuple[int, Prediction]]()
+    new_order = served != plan.version and len(head) > settings.queue_head
+    if new_order and pace.head_first(project_id):
+        head, rest = head[: settings.queue_head], head[settings.queue_head :]
+    seconds = []
+    for part in filter(None, (head, rest)):
         say(f"sending {len(part)} predictions of {plan.version}")
+        started = time.monotonic()
         _push_part(store, client, leases, project_id, plan, part)
+        seconds.append(time.monotonic() - started)
         serve_version(store, client, project_id, plan.version)
+    if rest:
+        pace.record(project_id, *seconds)
 
 
 def serve_version(store: Store, client: LabelStudio, project_id: int, version: str) -> None:

@@ -30,6 +30,7 @@ from backend.projects import newest_version
 from backend.push import (
     ENOUGH_TO_PUSH,
     SAMPLING,
+    Pace,
     PushPlan,
     plan_push,
     push,
@@ -62,6 +63,7 @@ class Tools:
     engine: LocalEngine
     champions: Champions
     leases: Leases
+    pace: Pace
 
 
 class Reconciler:
@@ -260,6 +262,7 @@ class Reconciler:
             tools.settings,
             self.project_id,
             plan,
+            tools.pace,
             self._say,
         )
         return True

@@ -24,6 +24,7 @@ from backend.hints import hinted_projects
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
+from backend.push import Pace
 from backend.reconciler import Reconciler, Tools
 from backend.settings import Settings, label_studio_access
 from backend.store import Store
@@ -54,6 +55,7 @@ class Trainer:
             engine=LocalEngine(settings),
             champions=Champions(store, settings.data_dir),
             leases=Leases(store, owner, settings.lease_seconds),
+            pace=Pace(),
         )
         self._stop = threading.Event()
         self._wake: dict[int, float] = {}

@@ -113,17 +113,12 @@ def labelled_images(
     ids, vectors, digests = load_embeddings(
         session, project.id, control.data_key, backbone, labelled
     )
-    choices = dict(
-        session.execute(
-            select(Label.task_id, Label.choices).where(
-                Label.project_id == project.id,
-                Label.control == control.name,
-                Label.status == AGREED,
-            )
-        )
-        .tuples()
-        .all()
+    agreed = select(Label.task_id, Label.choices).where(
+        Label.project_id == project.id,
+        Label.control == control.name,
+        Label.status == AGREED,
     )
+    choices = {row.task_id: row.choices for row in session.execute(agreed)}
     return LabelledImages(
         control,
         ids,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from backend.pool import to_bytes
 from backend.settings import Settings
 from backend.store import Store
+from backend.sync import source_key
+from backend.tables import Embedding, ImageSource, Label, Project, Task, TaskImage
 
 
 @pytest.fixture
@@ -30,3 +37,71 @@ def store(settings: Settings) -> Iterator[Store]:
     made.migrate()
     yield made
     made.close()
+
+
+SINGLE = """<View><Image name="image" value="$image"/>
+<Choices name="label" toName="image">
+<Choice value="cat"/><Choice value="dog"/><Choice value="owl"/></Choices></View>"""
+BACKBONE = "test-backbone"
+
+
+class Tables:
+    """A project in the database, written the way a look at Label Studio writes it."""
+
+    def __init__(self, store: Store, config: str = SINGLE) -> None:
+        self.store = store
+        with store.write() as session:
+            session.add(Project(id=1, title="Test", label_config=config, connected_at=0.0))
+
+    def task(self, task_id: int, vector: NDArray[Any] | None = None, **images: str) -> str:
+        """A task; with ``vector`` its image is embedded. The digest of its image."""
+        digest = hashlib.sha256(str(task_id).encode()).hexdigest()
+        with self.store.write() as session:
+            session.add(Task(project_id=1, id=task_id))
+            for data_key, uri in (images or {"image": f"/data/{task_id}.png"}).items():
+                source = source_key(uri)
+                session.add(
+                    TaskImage(
+                        project_id=1, task_id=task_id, data_key=data_key, uri=uri, source=source
+                    )
+                )
+                if vector is not None:
+                    session.merge(ImageSource(source=source, digest=digest))
+            if vector is not None:
+                row = Embedding(digest=digest, backbone=BACKBONE, vector=to_bytes(vector))
+                session.merge(row)
+        return digest
+
+    def label(self, task_id: int, *choices: str, control: str = "label", status: str = "") -> None:
+        """What the people agreed on; ``status`` for a label that cannot be learned from."""
+        with self.store.write() as session:
+            session.merge(
+                Label(
+                    project_id=1,
+                    task_id=task_id,
+                    control=control,
+                    status=status or "agreed",
+                    choices=list(choices),
+                )
+            )
+            session.get_one(Task, (1, task_id)).is_labeled = True
+
+    def clusters(self, count: int, seed: int = 0, noise: float = 0.3) -> list[str]:
+        """``count`` embedded tasks from 1 on in three clusters; the class of each."""
+        random = np.random.default_rng(seed)
+        centres = np.eye(3, 16) * 2
+        classes = [("cat", "dog", "owl")[n % 3] for n in range(count)]
+        for n in range(count):
+            self.task(n + 1, centres[n % 3] + random.normal(0, noise, 16))
+        return classes
+
+    def project(self) -> Project:
+        """The project's row."""
+        with self.store.read() as session:
+            return session.get_one(Project, 1)
+
+
+@pytest.fixture
+def tables(store: Store) -> Tables:
+    """A project with the classes cat, dog and owl, and no tasks."""
+    return Tables(store)

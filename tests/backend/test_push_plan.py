@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from backend.champion import Champions
+from backend.lease import Leases
+from backend.push import Pace, PushPlan, plan_push
+from backend.settings import Settings
+from backend.store import Store
+from backend.tables import ImageSource, Task, TaskImage
+from backend.training import train
+from tests.backend.conftest import BACKBONE, Tables
+
+
+@pytest.fixture
+def learned(store: Store, tables: Tables, settings: Settings) -> Tables:
+    """Tasks 1 to 60, of which 1 to 30 are labelled and learned."""
+    for task_id, name in enumerate(tables.clusters(60)[:30], start=1):
+        tables.label(task_id, name)
+    leases = Leases(store, "test", 30)
+    assert leases.acquire(1)
+    assert train(store, leases, settings, 1, BACKBONE, None).kept
+    return tables
+
+
+def _plan(tables: Tables, settings: Settings) -> PushPlan:
+    artifact = Champions(tables.store, settings.data_dir).get(1)
+    with tables.store.read() as session:
+        return plan_push(session, tables.project(), artifact, settings)
+
+
+def _pushed(tables: Tables, plan: PushPlan) -> None:
+    with tables.store.write() as session:
+        for task_id, prediction in plan.predictions:
+            task = session.get_one(Task, (1, task_id))
+            task.pushed_version, task.pushed_score = plan.number, prediction.score
+
+
+def _break_image(tables: Tables, task_id: int) -> None:
+    with tables.store.write() as session:
+        source = session.get_one(TaskImage, (1, task_id, "image")).source
+        row = session.get(ImageSource, source) or ImageSource(source=source)
+        session.add(row)
+        row.digest, row.failure = None, "cut off"
+
+
+def test_without_a_model_every_task_gets_its_place(tables: Tables, settings: Settings) -> None:
+    tables.clusters(20)
+    plan = _plan(tables, settings)
+    assert (plan.version, plan.unscored, len(plan.predictions)) == ("v0", 0, 20)
+    assert all(p.result == [] for _, p in plan.predictions)
+    _pushed(tables, plan)
+    assert _plan(tables, settings).predictions == []
+
+
+def test_the_unlabelled_are_pushed_least_certain_first(learned: Tables, settings: Settings) -> None:
+    plan = _plan(learned, settings)
+    assert plan.version == "v1"
+    assert sorted(task_id for task_id, _ in plan.predictions) == list(range(31, 61))
+    scores = [prediction.score for _, prediction in plan.predictions]
+    assert scores == sorted(scores)
+    assert all(prediction.result for _, prediction in plan.predictions)
+
+
+def test_only_what_is_missing_is_pushed(learned: Tables, settings: Settings) -> None:
+    _pushed(learned, _plan(learned, settings))
+    assert _plan(learned, settings) == PushPlan(1, [], 0)
+    learned.task(61, np.eye(3, 16)[0])
+    learned.task(62)
+    plan = _plan(learned, settings)
+    assert [task_id for task_id, _ in plan.predictions] == [61]
+    assert plan.unscored == 1
+
+
+def test_a_task_that_is_unlabelled_again_comes_back(learned: Tables, settings: Settings) -> None:
+    _pushed(learned, _plan(learned, settings))
+    with learned.store.write() as session:
+        session.get_one(Task, (1, 5)).is_labeled = False
+    assert [task_id for task_id, _ in _plan(learned, settings).predictions] == [5]
+
+
+def test_an_image_that_cannot_be_had_is_served_last(learned: Tables, settings: Settings) -> None:
+    learned.task(70)
+    _break_image(learned, 70)
+    plan = _plan(learned, settings)
+    task_id, prediction = plan.predictions[-1]
+    assert (task_id, prediction.score, prediction.result) == (70, 1.0, [])
+    assert plan.unscored == 0
+
+
+def test_an_image_that_is_mended_gets_its_place(learned: Tables, settings: Settings) -> None:
+    _break_image(learned, 40)
+    plan = _plan(learned, settings)
+    assert plan.predictions[-1][0] == 40
+    _pushed(learned, plan)
+    with learned.store.write() as session:
+        source = session.get_one(TaskImage, (1, 40, "image")).source
+        row = session.get_one(ImageSource, source)
+        row.digest, row.failure = hashlib.sha256(b"40").hexdigest(), ""
+    plan = _plan(learned, settings)
+    assert [task_id for task_id, _ in plan.predictions] == [40]
+    assert plan.predictions[0][1].score < 1
+
+
+def test_a_task_without_an_image_is_served_last(learned: Tables, settings: Settings) -> None:
+    with learned.store.write() as session:
+        session.add(Task(project_id=1, id=80))
+    plan = _plan(learned, settings)
+    assert plan.predictions[-1] == (80, plan.predictions[-1][1])
+    assert plan.predictions[-1][1].score == 1.0
+
+
+def test_the_head_goes_first_only_while_that_pays() -> None:
+    pace = Pace()
+    assert pace.head_first(1)
+    pace.record(1, head_seconds=0.3, rest_seconds=2.5)
+    assert pace.head_first(1)
+    pace.record(1, head_seconds=2.4, rest_seconds=2.5)
+    assert pace.head_first(2)
+    assert [pace.head_first(1) for _ in range(Pace.TRY_AGAIN_AFTER + 1)] == [
+        *[False] * Pace.TRY_AGAIN_AFTER,
+        True,
+    ]
