@@ -201,13 +201,12 @@ def _await_training(store: Store, project_id: int, before: int) -> dict[str, Any
                 raise TiebreakError(project.error, mend="The trainer keeps trying.")
             if newest is not None and newest.number > before:
                 name = version_name(newest.number)
-                kept = "kept" if newest.kept else "refused"
                 return {
                     "project": project_id,
                     "version": name,
                     "kept": newest.kept,
                     "reason": newest.reason,
-                    "sentence": f"{name}, from {newest.labels} labels, was {kept}: {newest.reason}",
+                    "sentence": f"{name}, from {newest.labels} labels. {newest.reason}",
                 }
             if project.train_requested_at is None:
                 reason = project.waiting or "there is nothing new to learn"

@@ -161,6 +161,8 @@ class Reconciler:
         if project.gone or not controls_of(project):
             return False
         tools = self.tools
+        if not tools.engine.loaded:
+            self._say(f"loading {tools.settings.backbone}")
         if not labelled_only:
             with tools.store.read() as session:
                 counts = count_images(session, self.project_id, tools.engine.backbone)
@@ -211,8 +213,10 @@ class Reconciler:
             newest = newest_version(session, self.project_id)
         if newest is None:
             return self._wait(TOO_LITTLE)
-        refused = f"{version_name(newest.number)} was refused: {newest.reason}"
-        return self._wait("" if newest.kept else refused)
+        if newest.kept:
+            return self._wait("")
+        why = newest.reason.removeprefix("Refused: ").rstrip(".")
+        return self._wait(f"new labels, because {version_name(newest.number)} was refused ({why})")
 
     def _due(self, project: Project, changed: int, now: float) -> bool:
         settings = self.tools.settings

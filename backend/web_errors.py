@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from model.errors import TiebreakError
@@ -25,8 +26,12 @@ def register_error_handlers(app: Flask) -> None:
     """Make every error of ``app`` JSON."""
 
     @app.errorhandler(RequestError)
-    def refused(error: RequestError) -> tuple[Response, int]:
-        return _answer(error.code, error.message, error.mend), error.status
+    def refused(error: RequestError) -> Response:
+        log.warning("%s is refused: %s", request.path, error)
+        answer = _answer(error.code, error.message, error.mend)
+        # Of a refusal, Label Studio shows people the status line and nothing else.
+        answer.status = f"{error.status} {_status_line(str(error))}"
+        return answer
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> tuple[Response, int]:
@@ -45,3 +50,12 @@ def register_error_handlers(app: Flask) -> None:
 
 def _answer(code: str, message: str, mend: str) -> Response:
     return jsonify(code=code, message=message, mend=mend)
+
+
+def _status_line(sentence: str) -> str:
+    """A sentence as an HTTP reason phrase: printable ASCII, one line, not long.
+
+    Label Studio shows it as HTML, so tags lose their brackets and examples are left out.
+    """
+    plain = re.sub(r"[<>]", "", sentence.partition(", for example")[0])
+    return re.sub(r"[^ -~]+", " ", plain)[:400].strip()

@@ -65,6 +65,17 @@ def test_setup_refuses_a_config_with_nothing_to_learn(client: FlaskClient, store
         assert session.get(Project, 7) is None
 
 
+def test_a_refusal_is_told_in_the_status_line_too(client: FlaskClient) -> None:
+    # Label Studio shows people the status line, as HTML, and never the body.
+    xml = NOTHING_TO_LEARN.replace('name="box"', 'name="Kästen&lt;b&gt;&#10;x"')
+    status = _setup(client, xml).status
+    assert status == (
+        "400 The labelling config has nothing to learn. Left alone: "
+        'RectangleLabels "K stenb x": not a Choices control. '
+        "Needed is a Choices with at least two Choice that points at an Image"
+    )
+
+
 def test_predict_without_a_model_answers_a_fixed_random_order(client: FlaskClient) -> None:
     _setup(client)
     tasks = [{"id": n, "data": {"image": f"/data/upload/7/{n}.png"}} for n in range(1, 51)]
