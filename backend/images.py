@@ -277,7 +277,9 @@ def shortened(uri: str) -> str:
     """``uri`` fit for a log: no data, query, fragment or user name, at most 100 characters."""
     if uri[:5].lower() == "data:":
         return "data: URI"
-    text = re.split(r"[?#]", uri, maxsplit=1)[0]
+    # Label Studio's local files have their path in the query.
+    local = re.match(r"(?:/[^?#]*)?/data/local-files/\?d=[^?#&]*", uri)
+    text = local[0] if local else re.split(r"[?#]", uri, maxsplit=1)[0]
     text = re.sub(r"//[^/]*@", "//", text)
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= 100 else text[:99] + "…"

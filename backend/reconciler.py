@@ -76,7 +76,7 @@ class Reconciler:
         self._said: str | None = None
 
     def run(self, stopping: Callable[[], bool]) -> float:
-        """Do every missing step; the time at which to look again."""
+        """Do every missing step, or what there is time for; the time at which to go on."""
         steps = (
             self._look,
             self._recover,
@@ -88,12 +88,13 @@ class Reconciler:
         )
         self._wake_at = time.time() + self.tools.settings.poll_seconds
         while not stopping():
-            if self._project().gone:
+            gone = self._project().gone
+            if gone:
                 self._wait("the project no longer exists in Label Studio")
-            if not any(step() for step in steps):
+            if not any(step() for step in (steps[:1] if gone else steps)):
                 self._say("")
-                break
-        return self._wake_at
+                return self._wake_at
+        return time.time()
 
     # A step returns True when it did something: the first step is then asked again, so that a
     # new label never waits for a long row of chunks behind it.

@@ -60,7 +60,7 @@ def look_at_project(store: Store, client: LabelStudio, project_id: int) -> bool:
     except LabelStudioNotFound:
         with store.write() as session:
             project = session.get_one(Project, project_id)
-            project.gone = True
+            project.gone, project.looked_at = True, time.time()
         return False
     with store.write() as session:
         project = session.get_one(Project, project_id)

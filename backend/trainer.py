@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 TICK = 0.1
 LONGEST_BACK_OFF = 30.0
+TURN_SECONDS = 5.0
+"""A project with much to do lets the others in after this long, at the end of a step."""
 
 
 class Trainer:
@@ -98,8 +100,13 @@ class Trainer:
         if not leases.acquire(project_id):
             self._wake[project_id] = time.time() + leases.seconds / 3
             return
+        turn_ends = time.monotonic() + TURN_SECONDS
+
+        def stopping() -> bool:
+            return self._stop.is_set() or time.monotonic() > turn_ends
+
         try:
-            self._wake[project_id] = Reconciler(self.tools, project_id).run(self._stop.is_set)
+            self._wake[project_id] = Reconciler(self.tools, project_id).run(stopping)
             self._remember(project_id, "", 0)
         except LeaseLost as error:
             log.warning("%s", error)
