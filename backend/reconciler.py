@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from backend.champion import Champions
+from backend.dataset import learning_state
 from backend.engine import LocalEngine
 from backend.hints import forget_hints, pending_look
 from backend.images import ImageFetcher, WorkingCopies
@@ -41,7 +42,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.sync import SyncReport, controls_of, look_at_changes, look_at_everything, look_at_tasks
 from backend.tables import Project, Task, version_name
-from backend.training import TOO_LITTLE, learning_state, train
+from backend.training import TOO_LITTLE, train
 from model.artifact import Artifact
 
 log = logging.getLogger(__name__)

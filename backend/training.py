@@ -7,8 +7,6 @@ one clears away.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 import time
@@ -19,58 +17,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import exists, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from backend.champion import artifact_folder
-from backend.label_config import Control
+from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
 from backend.lease import Leases
-from backend.pool import load_embeddings
+from backend.predictions import CHOSEN_FROM
 from backend.projects import newest_version
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import AGREED, GONE, controls_of
-from backend.tables import Label, Project, TaskImage, Version
+from backend.tables import Label, Project, Version
 from model.artifact import Artifact, save_artifact
-from model.audit import in_holdout
 from model.gate import GateDecision, decide
 from model.head import Head, HeadFit, fit_head
 
 log = logging.getLogger(__name__)
 
+SMALLEST_PROBABILITY = 1e-6
 TOO_LITTLE = "labels of at least two different classes are needed"
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """The labels of one control whose images are embedded, in or out of the holdout.
-
-    ``targets`` is (n,) int positions in the control's classes, or (n, k) bool for a multiple one.
-    """
-
-    control: Control
-    task_ids: NDArray[Any]
-    embeddings: NDArray[Any]
-    targets: NDArray[Any]
-    held_out: NDArray[Any]
-
-    @property
-    def enough(self) -> bool:
-        """Whether a head can be fitted on what is not held out."""
-        fitted = self.targets[~self.held_out]
-        if self.control.multiple:
-            return bool(len(fitted)) and bool((fitted.any(axis=0) & ~fitted.all(axis=0)).any())
-        return len(np.unique(fitted)) >= 2
-
-
-@dataclass(frozen=True)
-class LearningState:
-    """What could be learned now, and what the last training already saw."""
-
-    digest: str
-    setup: str
-    labels: int
-    changed: int
 
 
 @dataclass(frozen=True)
@@ -81,62 +46,6 @@ class TrainingReport:
     kept: bool
     reason: str
     metrics: dict[str, Any] = field(default_factory=dict)
-
-
-def learning_state(session: Session, project: Project, backbone: str) -> LearningState:
-    """Digest and counts of the labels as they are now. ``backbone`` is its identity."""
-    rows = session.execute(
-        select(Label.task_id, Label.control, Label.status, Label.choices, Label.learned).where(
-            Label.project_id == project.id
-        )
-    ).all()
-    agreed = sorted((t, c, choices) for t, c, status, choices, _ in rows if status == AGREED)
-    changed = sum(
-        (choices if status == AGREED else None) != learned
-        for _, _, status, choices, learned in rows
-    )
-    controls = [(c.name, c.data_key, c.classes, c.multiple) for c in controls_of(project)]
-    setup = _digest([controls, backbone])
-    return LearningState(_digest([agreed, setup]), setup, len(agreed), changed)
-
-
-def labelled_images(
-    session: Session, project: Project, control: Control, backbone: str, holdout_share: float
-) -> LabelledImages:
-    """The agreed labels of a control, with their embeddings."""
-    labelled = exists().where(
-        Label.project_id == project.id,
-        Label.task_id == TaskImage.task_id,
-        Label.control == control.name,
-        Label.status == AGREED,
-    )
-    ids, vectors, digests = load_embeddings(
-        session, project.id, control.data_key, backbone, labelled
-    )
-    agreed = select(Label.task_id, Label.choices).where(
-        Label.project_id == project.id,
-        Label.control == control.name,
-        Label.status == AGREED,
-    )
-    choices = {row.task_id: row.choices for row in session.execute(agreed)}
-    return LabelledImages(
-        control,
-        ids,
-        vectors,
-        encode_targets([choices[int(t)] for t in ids], control),
-        np.array([in_holdout(digest, holdout_share) for digest in digests], dtype=bool),
-    )
-
-
-def encode_targets(choices: Sequence[Sequence[str]], control: Control) -> NDArray[Any]:
-    """Choices → (n,) int64 positions in the classes, or (n, k) bool for a multiple control."""
-    position = {name: i for i, name in enumerate(control.classes)}
-    if not control.multiple:
-        return np.array([position[picked[0]] for picked in choices], dtype=np.int64)
-    targets = np.zeros((len(choices), len(position)), dtype=bool)
-    for row, picked in enumerate(choices):
-        targets[row, [position[name] for name in picked]] = True
-    return targets
 
 
 def train(
@@ -186,13 +95,18 @@ def judge(
     margin: float,
 ) -> GateDecision:
     """The gate on the held-out labels of all controls together."""
-    challenger_correct = [_correct(heads.get(part.control.name), part) for part in data]
-    champion_correct = None
-    if champion is not None and champion.backbone == backbone:
-        champion_correct = np.concatenate(
-            [_correct(champion.heads.get(part.control.name), part) for part in data]
-        )
-    return decide(champion_correct, np.concatenate(challenger_correct), margin=margin)
+    challenger = [_graded(heads.get(part.control.name), part) for part in data]
+    correct = np.concatenate([right for right, _ in challenger])
+    if champion is None or champion.backbone != backbone:
+        return decide(None, correct, margin=margin)
+    before = [_graded(champion.heads.get(part.control.name), part) for part in data]
+    return decide(
+        np.concatenate([right for right, _ in before]),
+        correct,
+        margin=margin,
+        champion_losses=np.concatenate([loss for _, loss in before]),
+        challenger_losses=np.concatenate([loss for _, loss in challenger]),
+    )
 
 
 def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
@@ -228,20 +142,28 @@ def _fit(part: LabelledImages, seed: int) -> HeadFit:
     )
 
 
-def _correct(head: Head | None, part: LabelledImages) -> NDArray[Any]:
-    held = part.held_out
-    if head is None or not held.any():
-        return np.zeros(int(held.sum()), dtype=bool)
-    probabilities = head.probabilities(part.embeddings[held])
-    names = np.array(head.classes, dtype=object)
+def _graded(
+    head: Head | None, part: LabelledImages
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Of each held-out image: whether a head is right, and its log loss (of a multiple control,
+    summed over the classes). A class that the head does not know has probability 0."""
+    targets = part.targets[part.held_out]
+    probabilities = np.zeros((len(targets), len(part.control.classes)))
+    if head is not None and len(targets):
+        known = {name: i for i, name in enumerate(head.classes)}
+        found = head.probabilities(part.embeddings[part.held_out])
+        for position, name in enumerate(part.control.classes):
+            if name in known:
+                probabilities[:, position] = found[:, known[name]]
+    safe = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     if part.control.multiple:
-        predicted = [set(names[row >= 0.5]) for row in probabilities]
-        wanted = [
-            {part.control.classes[i] for i in np.flatnonzero(row)} for row in part.targets[held]
-        ]
-        return np.array([p == w for p, w in zip(predicted, wanted, strict=True)], dtype=bool)
-    wanted_names = np.array(part.control.classes, dtype=object)[part.targets[held]]
-    return np.asarray(names[probabilities.argmax(axis=1)] == wanted_names, dtype=bool)
+        right = ((probabilities >= CHOSEN_FROM) == targets).all(axis=1)
+        return right, -np.log(np.where(targets, safe, 1 - safe)).sum(axis=1)
+    if head is None:
+        right = np.zeros(len(targets), dtype=np.bool_)
+    else:
+        right = probabilities.argmax(axis=1) == targets
+    return right, -np.log(safe[np.arange(len(targets)), targets])
 
 
 def _finish(
@@ -288,8 +210,3 @@ def _library_versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("numpy", "scikit-learn", "torch", "torchvision")}
-
-
-def _digest(value: object) -> str:
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

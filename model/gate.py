@@ -38,14 +38,23 @@ def decide(
     *,
     margin: float,
     minimum: int = 10,
+    champion_losses: ArrayLike | None = None,
+    challenger_losses: ArrayLike | None = None,
 ) -> GateDecision:
     """Keep the challenger unless it is worse than the champion by more than ``margin``.
 
     ``champion_correct`` and ``challenger_correct`` are (n,) bool on the same n held-out images in
     the same order; None for the champion when there is none. The challenger is refused when it
     gets fewer than (champion's right answers - margin * n) right. Without a champion, or with
-    fewer than ``minimum`` images, it is kept, and the reason says so. ArgumentError when the
-    arrays do not fit together, ``margin`` is outside [0, 1] or ``minimum`` is below 1.
+    fewer than ``minimum`` images, it is kept, and the reason says so.
+
+    ``champion_losses`` and ``challenger_losses`` are (n,) float, the log loss of each image. On a
+    few dozen images one right answer more or less is mostly luck, and a model that learned from
+    more labels would be turned away again and again. So where the losses are given, a challenger
+    is refused only when its mean loss is not lower either: it must be worse by both measures.
+
+    ArgumentError when the arrays do not fit together, ``margin`` is outside [0, 1] or ``minimum``
+    is below 1.
     """
     challenger = _flags("challenger_correct", challenger_correct)
     share("margin", margin)
@@ -68,6 +77,11 @@ def decide(
     else:
         promote = _not_worse(lost - gained, n, margin)
         reason = _sentence(promote, champion, challenger, gained, lost, margin)
+        if not promote and champion_losses is not None and challenger_losses is not None:
+            before = _mean_loss("champion_losses", champion_losses, n)
+            after = _mean_loss("challenger_losses", challenger_losses, n)
+            promote = after < before
+            reason = _sentence(promote, champion, challenger, gained, lost, margin, before, after)
     return GateDecision(promote, reason, n, _mean(champion), _mean(challenger), gained, lost)
 
 
@@ -83,16 +97,30 @@ def _sentence(
     gained: int,
     lost: int,
     margin: float,
+    loss_before: float | None = None,
+    loss_after: float | None = None,
 ) -> str:
     n = champion.size
     after = f"{int(challenger.sum())} of {n} held-out images right ({challenger.mean():.1%})"
     before = f"{int(champion.sum())} ({champion.mean():.1%}) before"
     verdict = "Kept" if promote else "Refused"
-    within = "within" if promote else "beyond"
-    return (
-        f"{verdict}: {after} against {before}, {gained} gained and {lost} lost, "
-        f"{within} the margin of {margin:.1%}."
-    )
+    counted = f"{verdict}: {after} against {before}, {gained} gained and {lost} lost"
+    if loss_before is None or loss_after is None:
+        within = "within" if promote else "beyond"
+        return f"{counted}, {within} the margin of {margin:.1%}."
+    losses = f"log loss {loss_after:.3f} against {loss_before:.3f}"
+    if promote:
+        return (
+            f"{counted}, beyond the margin of {margin:.1%}, but more sure of the truth: {losses}."
+        )
+    return f"{counted}, beyond the margin of {margin:.1%}, and less sure of the truth: {losses}."
+
+
+def _mean_loss(name: str, values: ArrayLike, n: int) -> float:
+    losses = np.asarray(values, dtype=np.float64)
+    if losses.shape != (n,) or not np.isfinite(losses).all():
+        raise ArgumentError(f"{name} has shape {losses.shape}; ({n},) finite numbers are needed.")
+    return float(losses.mean())
 
 
 def _mean(flags: NDArray[np.bool_]) -> float | None:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from backend.champion import Champions, artifact_folder
+from backend.dataset import encode_targets, learning_state
 from backend.errors import LeaseLost
 from backend.label_config import parse_label_config
 from backend.lease import Leases
@@ -14,7 +15,7 @@ from backend.projects import list_versions
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Label, Lease
-from backend.training import TOO_LITTLE, encode_targets, learning_state, train
+from backend.training import TOO_LITTLE, train
 from model.artifact import load_artifact
 from model.audit import in_holdout
 from tests.backend.conftest import BACKBONE, Tables

@@ -67,6 +67,38 @@ def test_the_margin_itself_is_allowed():
     assert decide(flags(90, 100), flags(90, 100), margin=0.0).promote
 
 
+def test_fewer_right_but_more_sure_of_the_truth_is_kept():
+    champion, challenger = flags(14, 15), flags(13, 15)
+    unsure, sure = np.full(15, 0.6), np.full(15, 0.4)
+    kept = decide(champion, challenger, margin=0.02, champion_losses=unsure, challenger_losses=sure)
+    assert kept.promote
+    assert kept.reason == (
+        "Kept: 13 of 15 held-out images right (86.7%) against 14 (93.3%) before, 0 gained and "
+        "1 lost, beyond the margin of 2.0%, but more sure of the truth: "
+        "log loss 0.400 against 0.600."
+    )
+    for losses in (sure, unsure):
+        refused = decide(
+            champion, challenger, margin=0.02, champion_losses=losses, challenger_losses=unsure
+        )
+        assert not refused.promote
+        assert "and less sure of the truth" in refused.reason
+
+
+def test_losses_do_not_refuse_what_is_right_as_often():
+    one, two = np.full(15, 0.1), np.full(15, 2.0)
+    assert decide(
+        flags(9, 15), flags(9, 15), margin=0.0, champion_losses=one, challenger_losses=two
+    ).promote
+
+
+def test_losses_must_fit():
+    with pytest.raises(ArgumentError, match="champion_losses has shape"):
+        decide(
+            flags(15, 15), flags(9, 15), margin=0.0, champion_losses=[1.0], challenger_losses=[1.0]
+        )
+
+
 @given(
     st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60),
     st.integers(0, 100),

@@ -1,0 +1,113 @@
+"""What there is to learn from: the agreed labels with the embeddings of their images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from backend.label_config import Control
+from backend.pool import load_embeddings
+from backend.sync import AGREED, controls_of
+from backend.tables import Label, Project, TaskImage
+from model.audit import in_holdout
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """The labels of one control whose images are embedded, in or out of the holdout.
+
+    ``targets`` is (n,) int positions in the control's classes, or (n, k) bool for a multiple one.
+    """
+
+    control: Control
+    task_ids: NDArray[Any]
+    embeddings: NDArray[Any]
+    targets: NDArray[Any]
+    held_out: NDArray[Any]
+
+    @property
+    def enough(self) -> bool:
+        """Whether a head can be fitted on what is not held out."""
+        fitted = self.targets[~self.held_out]
+        if self.control.multiple:
+            return bool(len(fitted)) and bool((fitted.any(axis=0) & ~fitted.all(axis=0)).any())
+        return len(np.unique(fitted)) >= 2
+
+
+@dataclass(frozen=True)
+class LearningState:
+    """What could be learned now, and what the last training already saw."""
+
+    digest: str
+    setup: str
+    labels: int
+    changed: int
+
+
+def learning_state(session: Session, project: Project, backbone: str) -> LearningState:
+    """Digest and counts of the labels as they are now. ``backbone`` is its identity."""
+    rows = session.execute(
+        select(Label.task_id, Label.control, Label.status, Label.choices, Label.learned).where(
+            Label.project_id == project.id
+        )
+    ).all()
+    agreed = sorted((t, c, choices) for t, c, status, choices, _ in rows if status == AGREED)
+    changed = sum(
+        (choices if status == AGREED else None) != learned
+        for _, _, status, choices, learned in rows
+    )
+    controls = [(c.name, c.data_key, c.classes, c.multiple) for c in controls_of(project)]
+    setup = _digest([controls, backbone])
+    return LearningState(_digest([agreed, setup]), setup, len(agreed), changed)
+
+
+def labelled_images(
+    session: Session, project: Project, control: Control, backbone: str, holdout_share: float
+) -> LabelledImages:
+    """The agreed labels of a control, with their embeddings."""
+    labelled = exists().where(
+        Label.project_id == project.id,
+        Label.task_id == TaskImage.task_id,
+        Label.control == control.name,
+        Label.status == AGREED,
+    )
+    ids, vectors, digests = load_embeddings(
+        session, project.id, control.data_key, backbone, labelled
+    )
+    agreed = select(Label.task_id, Label.choices).where(
+        Label.project_id == project.id,
+        Label.control == control.name,
+        Label.status == AGREED,
+    )
+    choices = {row.task_id: row.choices for row in session.execute(agreed)}
+    return LabelledImages(
+        control,
+        ids,
+        vectors,
+        encode_targets([choices[int(t)] for t in ids], control),
+        np.array([in_holdout(digest, holdout_share) for digest in digests], dtype=bool),
+    )
+
+
+def encode_targets(choices: Sequence[Sequence[str]], control: Control) -> NDArray[Any]:
+    """Choices → (n,) int64 positions in the classes, or (n, k) bool for a multiple control."""
+    position = {name: i for i, name in enumerate(control.classes)}
+    if not control.multiple:
+        return np.array([position[picked[0]] for picked in choices], dtype=np.int64)
+    targets = np.zeros((len(choices), len(position)), dtype=bool)
+    for row, picked in enumerate(choices):
+        targets[row, [position[name] for name in picked]] = True
+    return targets
+
+
+def _digest(value: object) -> str:
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

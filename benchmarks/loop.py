@@ -1,0 +1,91 @@
+"""What the benchmarks of the whole loop share: a real Label Studio, Tiebreak, and the digits.
+
+They stand on the tools of the end-to-end tests and want what ``make test`` installs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from backend.demo import write_digits
+from model.backbones import BACKBONES
+from model.weights import find_weights
+from tests.e2e.digits import Digits
+from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare_template
+from tests.e2e.tiebreak_processes import TiebreakProcesses
+
+FAST_IMPORT = "fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A running Label Studio with Tiebreak beside it, and the digits to label."""
+
+    label_studio: LabelStudioServer
+    tiebreak: TiebreakProcesses
+    digits: Digits
+
+
+@contextmanager
+def running_loop(*, fast_import: bool, **settings: str) -> Iterator[Loop]:
+    """Start everything in a temporary folder and stop it at the end."""
+    cache = REPOSITORY / ".cache"
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        say("Label Studio starts")
+        env = {FAST_IMPORT: "true" if fast_import else "false"}
+        studio = LabelStudioServer(folder / "label-studio", prepare_template(cache), env)
+        weights = find_weights(
+            BACKBONES["mobilenet_v2"].pretrained,
+            weights_dir=None,
+            cache_dir=cache / "weights",
+            on_progress=say,
+        )
+        images = folder / "digits"
+        write_digits(images)
+        tiebreak = TiebreakProcesses(
+            folder / "tiebreak",
+            studio,
+            weights.parent,
+            {"TIEBREAK_INPUT_SIZE": "224", "TIEBREAK_QUIET_SECONDS": "0.5", **settings},
+        )
+        try:
+            studio.start()
+            say("Tiebreak starts")
+            tiebreak.start()
+            yield Loop(studio, tiebreak, Digits(studio, images))
+        finally:
+            tiebreak.close()
+            studio.close()
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what a figure was measured."""
+    names = ("torch", "torchvision", "numpy", "scipy")
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def report(found: dict[str, Any]) -> None:
+    """The result as one JSON object on standard output."""
+    print(json.dumps(found | {"machine": machine()}, indent=1))

@@ -1,0 +1,118 @@
+"""How long from the submit that starts a retraining until the next task comes by the new order.
+
+    python -m benchmarks.queue_latency [--tasks 2000] [--repeats 5] [--slow-import]
+
+A person labels nine tasks, Tiebreak settles, and the tenth submit starts the clock. It stops when
+the next task that Label Studio hands out is the least certain one by the new version. Nothing is
+held out, so that every training promotes a version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from backend.demo import DIGIT_COUNT
+from benchmarks.loop import Loop, report, running_loop, say
+
+
+def add_tasks(loop: Loop, project: int, count: int) -> None:
+    """Tasks beyond the number of digits show a digit again; an image is embedded once anyway."""
+    numbers = [n % DIGIT_COUNT for n in range(count)]
+    for start in range(0, count, 500):
+        loop.digits.add_tasks(project, numbers[start : start + 500])
+
+
+def least_certain(loop: Loop, project: int, task: int) -> tuple[str, bool]:
+    """The served version, and whether no unlabelled task has a lower score than ``task``."""
+    admin = loop.label_studio.admin
+    served = str(admin.get(f"/api/projects/{project}")["model_version"])
+    scores: dict[int, float] = {}
+    for prediction in admin.get("/api/predictions/", project=project):
+        if prediction["model_version"] == served:
+            scores[int(prediction["task"])] = float(prediction["score"])
+    done = {a for a, status in labelled(loop, project).items() if status}
+    open_scores = {t: s for t, s in scores.items() if t not in done}
+    return served, scores[task] == min(open_scores.values())
+
+
+def labelled(loop: Loop, project: int) -> dict[int, bool]:
+    """Task → whether Label Studio needs no more annotations for it."""
+    found: dict[int, bool] = {}
+    page = 1
+    while True:
+        answer = loop.label_studio.admin.get(
+            "/api/tasks", project=project, page=page, page_size=1000, include="id,is_labeled"
+        )
+        found |= {int(t["id"]): bool(t["is_labeled"]) for t in answer["tasks"]}
+        if len(found) >= answer["total"]:
+            return found
+        page += 1
+
+
+def measure(loop: Loop, tasks: int, repeats: int) -> list[float]:
+    """Seconds of each repeat."""
+    admin, digits = loop.label_studio.admin, loop.digits
+    project = digits.create_project("Latency")
+    add_tasks(loop, project, tasks)
+    loop.tiebreak.connect(project)
+    say(f"{tasks} tasks are embedded")
+    loop.tiebreak.settle(project, 900)
+    digits.label_next(admin, project, 40)
+    loop.tiebreak.wait(project, lambda s: s["version"] != "v0", 120)
+    loop.tiebreak.settle(project, 120)
+    taken = []
+    for repeat in range(repeats):
+        # Bring the count to one below a retraining, whatever it stands at.
+        while True:
+            waiting = loop.tiebreak.settle(project, 120)["waiting"]
+            changed = int(waiting.split()[0]) if waiting[:1].isdigit() else 0
+            if changed == 9:
+                break
+            digits.label_next(admin, project, 9 - changed)
+            time.sleep(2)
+        before = admin.get(f"/api/projects/{project}")["model_version"]
+        task = admin.next_task(project)
+        assert task is not None
+        started = time.perf_counter()
+        admin.submit(task["id"], label=digits.truth(task))
+        while admin.get(f"/api/projects/{project}")["model_version"] == before:
+            time.sleep(0.02)
+        served = admin.next_task(project)
+        seconds = time.perf_counter() - started
+        assert served is not None
+        loop.tiebreak.settle(project, 120)
+        version, right = least_certain(loop, project, served["id"])
+        assert right, f"task {served['id']} is not the least certain of {version}"
+        taken.append(round(seconds, 2))
+        say(f"{repeat + 1}: {seconds:.2f} s until {version} served")
+    return taken
+
+
+def main() -> None:
+    """Entry point."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--tasks", type=int, default=2000)
+    arguments.add_argument("--repeats", type=int, default=5)
+    arguments.add_argument(
+        "--slow-import",
+        action="store_true",
+        help="without Label Studio's flag that makes imports of predictions fast",
+    )
+    given = arguments.parse_args()
+    settings = {"TIEBREAK_HOLDOUT_SHARE": "0", "TIEBREAK_LOG_LEVEL": "info"}
+    with running_loop(fast_import=not given.slow_import, **settings) as loop:
+        taken = measure(loop, given.tasks, given.repeats)
+        report(
+            {
+                "tasks": given.tasks,
+                "fast_import": not given.slow_import,
+                "seconds": taken,
+                "median": statistics.median(taken),
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()
