@@ -184,6 +184,8 @@ def train(
         raise SetupError("No trainer is running.", mend="Start one: tiebreak trainer")
     add_hint(store, row.id, "START_TRAINING", None, train=True)
     if not wait:
+        if not as_json:
+            print("The trainer was asked; `tiebreak status` shows how it goes.")
         return {"project": row.id, "status": "asked"}
     outcome = _await_training(store, row.id, before.number if before else 0)
     if not as_json:

@@ -64,7 +64,7 @@ class Supervisor:
         self,
         say: Callable[[str], None],
         *,
-        grace: float = 10.0,
+        grace: float = 30.0,
         first_backoff: float = 1.0,
         last_backoff: float = 30.0,
     ) -> None:
