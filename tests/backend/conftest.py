@@ -16,6 +16,9 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.sync import source_key
 from backend.tables import Embedding, ImageSource, Label, Project, Task, TaskImage
+from tests.backend.peers import make, other, studio
+
+__all__ = ["make", "other", "studio"]
 
 
 @pytest.fixture
