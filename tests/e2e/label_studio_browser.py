@@ -12,7 +12,7 @@ from tests.e2e.label_studio_server import LabelStudioServer
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 PATIENCE_MS = 30_000
-SIZE = {"width": 1000, "height": 600}
+SIZE = {"width": 1100, "height": 620}
 
 
 def launch_chromium(playwright: Playwright) -> Browser:

@@ -53,6 +53,7 @@ def keep_picture() -> Keep:
     def keep(page: Page, name: str) -> None:
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
+            expect(page.get_by_text("Annotation saved successfully")).to_have_count(0)
             page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 
     return keep
@@ -91,9 +92,10 @@ def test_connect_label_in_order_and_start_training(
     for expected in queue[:3]:
         assert window.shown_task == expected
         assert window.ticked == choices_of(held[expected][0])
-        if expected == queue[0]:
+        truth = digits.truth(person.get(f"/api/tasks/{expected}"))
+        if window.ticked == [truth]:
             keep_picture(window.page, "labelling")
-        window.tick(digits.truth(person.get(f"/api/tasks/{expected}")))
+        window.tick(truth)
         window.submit()
     reserved = window.shown_task
     assert reserved == queue[3]
