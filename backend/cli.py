@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from backend.errors import SetupError
 from backend.hints import add_hint
 from backend.labelstudio import LabelStudio
+from backend.logs import configure_logging
 from backend.projects import newest_version, project_status, trainer_alive
 from backend.settings import Settings, label_studio_access, load_settings
 from backend.store import Store
@@ -266,18 +266,6 @@ def _print_status(statuses: list[Any], alive: bool) -> None:
 
 def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
-
-
-def configure_logging(settings: Settings) -> None:
-    """Log lines on standard error, with time, level and room."""
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # These log the address of every request, query strings with their signatures included.
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def main() -> None:

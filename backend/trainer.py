@@ -29,7 +29,7 @@ from backend.reconciler import Reconciler, Tools
 from backend.settings import Settings, label_studio_access
 from backend.store import Store
 from backend.tables import Project
-from model.errors import TiebreakError
+from model.errors import TiebreakError, WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Trainer:
             pace=Pace(),
         )
         self._stop = threading.Event()
+        self._no_weights: WeightsError | None = None
         self._wake: dict[int, float] = {}
 
     def stop(self) -> None:
@@ -67,9 +68,14 @@ class Trainer:
         self._stop.set()
 
     def run(self) -> None:
-        """Work until :meth:`stop`."""
+        """Work until :meth:`stop`.
+
+        Raises:
+            WeightsError: the backbone's weights cannot be had, so nothing can be learned.
+        """
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
+        threading.Thread(target=self._load_backbone, name="backbone", daemon=True).start()
         log.info("trainer %s works", self.tools.leases.owner)
         try:
             while not self._stop.is_set():
@@ -83,6 +89,16 @@ class Trainer:
             self.tools.fetcher.close()
             self.tools.client.close()
             self.tools.store.close()
+        if self._no_weights is not None:
+            raise self._no_weights
+
+    def _load_backbone(self) -> None:
+        """Load the network while the first look is under way."""
+        try:
+            log.info("the backbone is %s", self.tools.engine.backbone)
+        except WeightsError as error:
+            self._no_weights = error
+            self.stop()
 
     def _due(self) -> list[int]:
         hinted = set(hinted_projects(self.tools.store))

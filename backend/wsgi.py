@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from backend.app import create_app
+from backend.logs import configure_logging
 from backend.settings import load_settings
 
-app = create_app(load_settings())
+_settings = load_settings()
+configure_logging(_settings)
+app = create_app(_settings)
