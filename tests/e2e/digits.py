@@ -98,3 +98,31 @@ def predictions_of(person: Person, project: int, version: str) -> dict[int, list
 def choices_of(prediction: Json) -> list[str]:
     """All choices that a prediction ticks."""
     return [choice for item in prediction["result"] for choice in item["value"]["choices"]]
+
+
+def connect_by_hand(person: Person, project: int, url: str) -> int:
+    """Connect a backend as Settings → Model does; the backend's number."""
+    body = {"project": project, "url": url, "title": "My model", "auth_method": "NONE"}
+    return int(person.post("/api/ml/", body)["id"])
+
+
+def assert_all_scored(
+    person: Person, project: int, status: Json, *, once: bool = True
+) -> dict[int, float]:
+    """Label Studio orders by the version that serves, and every unlabelled task carries it.
+
+    ``once``: carries it exactly once. Returns the scores of the unlabelled tasks.
+    """
+    remote = person.get(f"/api/projects/{project}")
+    version = status["version"]
+    assert remote["model_version"] == version == status["served"]
+    assert remote["sampling"] == "Uncertainty sampling"
+    held = predictions_of(person, project, version)
+    scores = {}
+    for task in all_tasks(person, project):
+        if not task["is_labeled"]:
+            number = len(held.get(task["id"], []))
+            assert number == 1 or (number and not once), f"task {task['id']}: {number} {version}"
+            scores[task["id"]] = held[task["id"]][0]["score"]
+    assert all(isinstance(score, float) and 0 <= score <= 1 for score in scores.values())
+    return scores

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -154,6 +155,26 @@ class TiebreakProcesses:
         """Wait until the trainer has nothing left to do; the status then."""
         return self.wait(project, lambda s: s if is_settled(s) else None, seconds)
 
+    def labels(self, project: int, control: str = "label") -> dict[int, tuple[str, list[str]]]:
+        """Task number → status and choices of its label, as the database has them."""
+        query = "SELECT task_id, status, choices FROM labels WHERE project_id = ? AND control = ?"
+        address = f"file:{self.data / 'tiebreak.db'}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as database:
+            rows = database.execute(query, (project, control)).fetchall()
+        return {task: (status, json.loads(choices)) for task, status, choices in rows}
+
+    def wait_labels(self, project: int, wanted: Mapping[int, str], seconds: float = 30) -> None:
+        """Wait until the agreed labels of a project are these, and no others."""
+
+        def agreed() -> dict[int, str]:
+            labels = self.labels(project).items()
+            return {task: picked[0] for task, (status, picked) in labels if status == "agreed"}
+
+        def explain() -> str:
+            return f"wanted {dict(wanted)}\nthere are {agreed()}\n{self.tails()}"
+
+        wait_until(lambda: agreed() == wanted, seconds, explain)
+
     def log(self, name: str) -> str:
         """All that a process wrote so far."""
         path = self._log(name)
@@ -227,6 +248,11 @@ def is_settled(status: Json) -> bool:
         and status["served"] == status["version"]
         and status["embedded"] + status["broken"] >= status["images"]
     )
+
+
+def labels_learned(status: Json) -> int:
+    """From how many labels the newest version learned; 0 without a version."""
+    return int(status["last_version"]["labels"]) if status["last_version"] else 0
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,173 @@
+"""What happens when things are killed, stopped, damaged or never heard of."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+from tests.e2e.conftest import StartLabelStudio, StartTiebreak
+from tests.e2e.digits import (
+    DIGIT_CONFIG,
+    Digits,
+    all_tasks,
+    assert_all_scored,
+    choices_of,
+    connect_by_hand,
+    predictions_of,
+)
+from tests.e2e.label_studio_person import Json
+from tests.e2e.label_studio_server import LabelStudioServer
+from tests.e2e.tiebreak_processes import (
+    SERVER,
+    TRAINER,
+    TiebreakProcesses,
+    labels_learned,
+    wait_until,
+)
+
+
+def predict(tiebreak: TiebreakProcesses, project: int, tasks: list[Json]) -> list[Json]:
+    """Results of /predict, asked as Label Studio asks."""
+    body = {"tasks": tasks, "project": f"{project}.1", "label_config": DIGIT_CONFIG}
+    answer = tiebreak.post("/predict", body).raise_for_status().json()
+    return list(answer["results"])
+
+
+def test_label_studio_is_down_for_a_while(
+    start_label_studio: StartLabelStudio, start_tiebreak: StartTiebreak, digit_files: Path
+) -> None:
+    label_studio = start_label_studio()
+    digits = Digits(label_studio, digit_files)
+    tiebreak = start_tiebreak(label_studio, TIEBREAK_POLL_SECONDS="1")
+    admin, project = label_studio.admin, digits.create_project("Up and down")
+    digits.add_tasks(project, range(40))
+    connect_by_hand(admin, project, tiebreak.url)
+    tiebreak.settle(project)
+    digits.label_next(admin, project, 12)
+    tiebreak.wait(project, labels_learned)
+    version = tiebreak.settle(project)["version"]
+    tasks = all_tasks(admin, project)
+
+    # The last labels before the end are heard of by nobody in time.
+    tiebreak.kill(TRAINER)
+    digits.label_next(admin, project, 5)
+    label_studio.stop()
+    tiebreak.start_trainer()
+    error = tiebreak.wait(project, lambda s: s["error"])
+    assert label_studio.url in error
+    assert "cannot be reached" in error
+    results = predict(tiebreak, project, tasks)
+    assert [entry["model_version"] for entry in results] == [version] * len(tasks)
+    assert all(choices_of(entry) for entry in results)
+    assert tiebreak.get("/health")["status"] == "UP"
+    assert tiebreak.status(project)["version"] == version
+
+    label_studio.start()
+    tiebreak.wait(project, lambda s: not s["error"] and s["controls"][0]["labels"] == 17)
+    digits.label_next(admin, project, 6)
+    status = tiebreak.wait(project, lambda s: s if labels_learned(s) == 23 else None)
+    assert status["version"] != version
+    assert_all_scored(admin, project, tiebreak.settle(project))
+
+
+def test_every_webhook_is_lost(
+    label_studio: LabelStudioServer,
+    start_tiebreak: StartTiebreak,
+    digits: Digits,
+    digit_project: int,
+) -> None:
+    admin, project = label_studio.admin, digit_project
+    tiebreak = start_tiebreak(label_studio, TIEBREAK_POLL_SECONDS="2")
+    ids = digits.add_tasks(project, range(40))
+    connect_by_hand(admin, project, tiebreak.url)
+    [hook] = admin.get("/api/webhooks/", project=project)
+    admin.patch(f"/api/webhooks/{hook['id']}/", {"url": "http://127.0.0.1:1/webhook"})
+    tiebreak.settle(project)
+
+    annotations = {task: admin.submit(task, label=str(n)) for n, task in enumerate(ids[:6])}
+    wanted = {task: str(n) for n, task in enumerate(ids[:6])}
+    tiebreak.wait_labels(project, wanted)
+    admin.update(annotations[ids[0]], label="9")
+    admin.delete_annotation(annotations[ids[1]])
+    admin.skip(ids[7])
+    admin.delete(f"/api/tasks/{ids[2]}/")
+    wanted = {**wanted, ids[0]: "9"}
+    del wanted[ids[1]], wanted[ids[2]]
+    tiebreak.wait_labels(project, wanted)
+    assert tiebreak.status(project)["tasks"] == 39
+
+    late = digits.add_tasks(project, range(40, 44))
+    for number, task in enumerate(ids[10:20]):
+        admin.submit(task, label=str(number))
+    tiebreak.wait(project, lambda s: labels_learned(s) == 14)
+    assert late[0] in assert_all_scored(admin, project, tiebreak.settle(project))
+
+
+def test_a_trainer_killed_again_and_again_carries_on(
+    label_studio: LabelStudioServer,
+    start_tiebreak: StartTiebreak,
+    digits: Digits,
+    digit_project: int,
+) -> None:
+    admin, project = label_studio.admin, digit_project
+    tiebreak = start_tiebreak(label_studio, TIEBREAK_QUEUE_HEAD="10")
+    digits.add_tasks(project, range(80))
+    connect_by_hand(admin, project, tiebreak.url)
+    moments = random.Random(20)
+    words = ("embedding", "sending", "training", "sending", "training")
+    for word in words:
+        wait_until(lambda word=word: word in tiebreak.status(project)["activity"], 60)
+        time.sleep(moments.uniform(0, 0.5))
+        tiebreak.kill(TRAINER)
+        served = predictions_of(
+            admin, project, admin.get(f"/api/projects/{project}")["model_version"]
+        )
+        assert served, "Label Studio orders by a version that no task carries"
+        digits.label_next(admin, project, 10)
+        tiebreak.start_trainer()
+    status = tiebreak.wait(project, lambda s: s if labels_learned(s) == 50 else None)
+    status = tiebreak.settle(project)
+    assert status["controls"][0]["labels"] == 50
+    assert_all_scored(admin, project, status, once=False)
+
+
+def test_a_damaged_champion_is_replaced(
+    label_studio: LabelStudioServer,
+    start_tiebreak: StartTiebreak,
+    digits: Digits,
+    digit_project: int,
+) -> None:
+    admin, project = label_studio.admin, digit_project
+    tiebreak = start_tiebreak(label_studio)
+    digits.add_tasks(project, range(40))
+    backend = connect_by_hand(admin, project, tiebreak.url)
+    tiebreak.settle(project)
+    for count, version in ((6, "v1"), (4, "v2")):
+        digits.label_next(admin, project, count)
+        expected = 6 if version == "v1" else 10
+        tiebreak.wait(project, lambda s, n=expected: s["controls"][0]["labels"] == n)
+        admin.post(f"/api/ml/{backend}/train")
+        tiebreak.wait(project, lambda s, v=version: s["version"] == v)
+    tiebreak.settle(project)
+    tasks = all_tasks(admin, project)
+    before = predict(tiebreak, project, tasks)
+    assert {entry["model_version"] for entry in before} == {"v2"}
+
+    tiebreak.kill(SERVER)
+    tiebreak.start_server()
+    after = predict(tiebreak, project, tasks)
+    assert [e["score"] for e in after] == [e["score"] for e in before]
+
+    tiebreak.kill(SERVER)
+    tiebreak.kill(TRAINER)
+    [tensors] = (tiebreak.data / "artifacts" / f"project-{project}" / "v2").glob("*.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:-7] + b"garbage")
+    tiebreak.start_server()
+    served = predict(tiebreak, project, tasks)
+    assert {entry["model_version"] for entry in served} == {"v1"}
+    assert all(choices_of(entry) for entry in served)
+    tiebreak.start_trainer()
+    tiebreak.wait(project, lambda s: s["version"] == "v3")
+    assert_all_scored(admin, project, tiebreak.settle(project))
+    assert {e["model_version"] for e in predict(tiebreak, project, tasks)} == {"v3"}
