@@ -13,6 +13,8 @@ import argparse
 import statistics
 import time
 
+import httpx
+
 from backend.demo import DIGIT_COUNT
 from benchmarks.loop import Loop, report, running_loop, say
 
@@ -37,6 +39,20 @@ def least_certain(loop: Loop, project: int, task: int) -> tuple[str, bool]:
     return served, scores[task] == min(open_scores.values())
 
 
+def label(loop: Loop, project: int, count: int) -> int:
+    """Label what is handed out; how often Label Studio answered with an error meanwhile."""
+    errors = 0
+    while count:
+        try:
+            loop.digits.label_next(loop.label_studio.admin, project, 1)
+            count -= 1
+        except httpx.HTTPStatusError as error:
+            errors += 1
+            say(f"Label Studio answered {error.response.status_code}")
+            time.sleep(1)
+    return errors
+
+
 def labelled(loop: Loop, project: int) -> dict[int, bool]:
     """Task → whether Label Studio needs no more annotations for it."""
     found: dict[int, bool] = {}
@@ -51,15 +67,15 @@ def labelled(loop: Loop, project: int) -> dict[int, bool]:
         page += 1
 
 
-def measure(loop: Loop, tasks: int, repeats: int) -> list[float]:
-    """Seconds of each repeat."""
+def measure(loop: Loop, tasks: int, repeats: int) -> tuple[list[float], int]:
+    """Seconds of each repeat, and how many requests of people Label Studio failed."""
     admin, digits = loop.label_studio.admin, loop.digits
     project = digits.create_project("Latency")
     add_tasks(loop, project, tasks)
     loop.tiebreak.connect(project)
     say(f"{tasks} tasks are embedded")
     loop.tiebreak.settle(project, 900)
-    digits.label_next(admin, project, 40)
+    errors = label(loop, project, 40)
     loop.tiebreak.wait(project, lambda s: s["version"] != "v0", 120)
     loop.tiebreak.settle(project, 120)
     taken = []
@@ -70,7 +86,7 @@ def measure(loop: Loop, tasks: int, repeats: int) -> list[float]:
             changed = int(waiting.split()[0]) if waiting[:1].isdigit() else 0
             if changed == 9:
                 break
-            digits.label_next(admin, project, 9 - changed)
+            errors += label(loop, project, 9 - changed)
             time.sleep(2)
         before = admin.get(f"/api/projects/{project}")["model_version"]
         task = admin.next_task(project)
@@ -87,7 +103,7 @@ def measure(loop: Loop, tasks: int, repeats: int) -> list[float]:
         assert right, f"task {served['id']} is not the least certain of {version}"
         taken.append(round(seconds, 2))
         say(f"{repeat + 1}: {seconds:.2f} s until {version} served")
-    return taken
+    return taken, errors
 
 
 def main() -> None:
@@ -103,13 +119,14 @@ def main() -> None:
     given = arguments.parse_args()
     settings = {"TIEBREAK_HOLDOUT_SHARE": "0", "TIEBREAK_LOG_LEVEL": "info"}
     with running_loop(fast_import=not given.slow_import, **settings) as loop:
-        taken = measure(loop, given.tasks, given.repeats)
+        taken, errors = measure(loop, given.tasks, given.repeats)
         report(
             {
                 "tasks": given.tasks,
                 "fast_import": not given.slow_import,
                 "seconds": taken,
                 "median": statistics.median(taken),
+                "failed_requests_of_people": errors,
             }
         )
 
