@@ -16,9 +16,19 @@ from model.errors import ArtifactError
 log = logging.getLogger(__name__)
 
 
+LONGEST_HISTORY = 100
+
+
 def artifact_folder(data_dir: Path, project_id: int, number: int) -> Path:
     """Folder of a version on disk."""
     return data_dir / "artifacts" / f"project-{project_id}" / f"v{number}"
+
+
+def replace_champion(project: Project, number: int) -> None:
+    """Make a version the champion, and remember the one that it replaces."""
+    if project.champion:
+        project.history = [*project.history, project.champion][-LONGEST_HISTORY:]
+    project.champion = number
 
 
 class Champions:
@@ -29,7 +39,7 @@ class Champions:
         self._data_dir = data_dir
         self._lock = threading.Lock()
         self._loaded: dict[int, Artifact] = {}
-        self._broken: set[tuple[int, int]] = set()
+        self._broken: dict[tuple[int, int], object] = {}
 
     def get(self, project_id: int) -> Artifact | None:
         """The champion of a project; none while nothing is learned.
@@ -53,25 +63,38 @@ class Champions:
             cached = self._loaded.get(project_id)
             if cached is not None and cached.version == candidate:
                 return cached
-            if (project_id, candidate) in self._broken:
+            folder = artifact_folder(self._data_dir, project_id, candidate)
+            seen = _stamp(folder)
+            if self._broken.get((project_id, candidate)) == seen:
                 continue
             try:
-                return load_artifact(artifact_folder(self._data_dir, project_id, candidate))
+                return load_artifact(folder)
             except ArtifactError as error:
-                self._broken.add((project_id, candidate))
+                self._broken[project_id, candidate] = seen
                 log.error("project %d: version v%d cannot serve: %s", project_id, candidate, error)
         return None
 
     def _older(self, project_id: int, number: int) -> list[int]:
+        """Versions to fall back to: those that served before, then what was kept and is older."""
         with self._store.read() as session:
-            return list(
-                session.scalars(
-                    select(Version.number)
-                    .where(
-                        Version.project_id == project_id,
-                        Version.kept,
-                        Version.number < number,
-                    )
-                    .order_by(Version.number.desc())
+            history = session.scalar(select(Project.history).where(Project.id == project_id)) or []
+            kept = session.scalars(
+                select(Version.number)
+                .where(
+                    Version.project_id == project_id,
+                    Version.kept,
+                    ~Version.pruned,
+                    Version.number < number,
                 )
-            )
+                .order_by(Version.number.desc())
+            ).all()
+        return [n for n in dict.fromkeys([*reversed(history), *kept]) if n != number]
+
+
+def _stamp(folder: Path) -> object:
+    """Changes when somebody restores a version's files: they are then tried again."""
+    try:
+        found = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    except OSError:
+        return ()
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)

@@ -109,7 +109,7 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         error=project.error,
         config_problem=project.config_problem,
         trainer_alive=trainer_alive(session, lease_seconds),
-        last_version=_version_json(newest) if newest else None,
+        last_version=version_json(newest, project.champion) if newest else None,
     )
 
 
@@ -119,7 +119,8 @@ def trainer_alive(session: Session, lease_seconds: float) -> bool:
     return newest is not None and newest > time.time() - lease_seconds
 
 
-def _version_json(version: Version) -> dict[str, Any]:
+def version_json(version: Version, champion: int) -> dict[str, Any]:
+    """A version as plain values; ``serves`` when it is the champion."""
     return {
         "version": version_name(version.number),
         "kept": version.kept,
@@ -128,6 +129,8 @@ def _version_json(version: Version) -> dict[str, Any]:
         "backbone": version.backbone,
         "created_at": version.created_at,
         "metrics": version.metrics,
+        "serves": version.number == champion,
+        "pruned": version.pruned,
     }
 
 
@@ -144,7 +147,8 @@ def newest_version(session: Session, project_id: int) -> Version | None:
 def list_versions(session: Session, project_id: int) -> list[dict[str, Any]]:
     """Every version of a project, the newest first, refused ones included."""
     query = select(Version).where(Version.project_id == project_id).order_by(Version.number.desc())
-    return [_version_json(version) for version in session.scalars(query)]
+    champion = session.scalar(select(Project.champion).where(Project.id == project_id)) or 0
+    return [version_json(version, champion) for version in session.scalars(query)]
 
 
 def _control_statuses(session: Session, project: Project) -> list[ControlStatus]:

@@ -101,7 +101,7 @@ def versions() -> Response:
     """Names of the versions that served or serve. Label Studio asks without naming a project."""
     wanted = request.args.get("project", type=int)
     with services().store.read() as session:
-        query = select(Version.number).where(Version.kept).distinct()
+        query = select(Version.number).where(Version.kept, ~Version.pruned).distinct()
         if wanted is not None:
             query = query.where(Version.project_id == wanted)
         numbers = sorted(session.scalars(query), reverse=True)

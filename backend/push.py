@@ -132,7 +132,8 @@ def push(
     for part in filter(None, (head, rest)):
         say(f"sending {len(part)} predictions of {plan.version}")
         started = time.monotonic()
-        _push_part(store, client, leases, project_id, plan, part)
+        if not _push_part(store, client, leases, project_id, plan, part):
+            return
         seconds.append(time.monotonic() - started)
         serve_version(store, client, project_id, plan.version)
     if rest:
@@ -151,7 +152,8 @@ def serve_version(store: Store, client: LabelStudio, project_id: int, version: s
 
 
 def recover_push(store: Store, client: LabelStudio, project_id: int, version: str) -> None:
-    """After a push that was not seen to end: write down what Label Studio really holds."""
+    """After a push that was not seen to end, or a promotion by hand: write down what Label Studio
+    really holds of a version."""
     held = client.tasks_with_version(project_id, version)
     number = int(version.removeprefix("v"))
     with store.write() as session:
@@ -161,7 +163,7 @@ def recover_push(store: Store, client: LabelStudio, project_id: int, version: st
                 .where(Task.project_id == project_id, Task.id.in_(ids))
                 .values(pushed_version=number)
             )
-        session.get_one(Project, project_id).pushing = False
+        _settle(session, project_id, number)
     log.info("project %d: %d tasks already carry %s", project_id, len(held), version)
 
 
@@ -172,10 +174,14 @@ def _push_part(
     project_id: int,
     plan: PushPlan,
     part: Sequence[tuple[int, Prediction]],
-) -> None:
+) -> bool:
+    """Whether the plan still holds: false once another version was promoted by hand."""
     with store.write() as session:
         leases.check(session, project_id)
-        session.get_one(Project, project_id).pushing = True
+        project = session.get_one(Project, project_id, with_for_update=True)
+        if project.pushing or project.champion != plan.number:
+            return False
+        project.pushing = True
     created = client.import_predictions(
         project_id,
         [
@@ -205,7 +211,15 @@ def _push_part(
                 for task_id, prediction in part
             ],
         )
-        session.get_one(Project, project_id).pushing = False
+        return _settle(session, project_id, plan.number)
+
+
+def _settle(session: Session, project_id: int, number: int) -> bool:
+    """What Label Studio holds of a version is written down. False, and it is asked once more, when
+    another version serves by now: what it holds of that one is not known."""
+    project = session.get_one(Project, project_id, with_for_update=True)
+    project.pushing = project.champion != number
+    return not project.pushing
 
 
 def _score(

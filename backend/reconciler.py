@@ -202,7 +202,13 @@ class Reconciler:
             return False
         self._say(f"training on {state.labels} labels")
         report = train(
-            tools.store, tools.leases, tools.settings, self.project_id, backbone, champion
+            tools.store,
+            tools.leases,
+            tools.settings,
+            self.project_id,
+            backbone,
+            champion,
+            project.champion,
         )
         log.info("project %d: trained: %s", self.project_id, report)
         return True
@@ -215,8 +221,11 @@ class Reconciler:
             newest = newest_version(session, self.project_id)
         if newest is None:
             return self._wait(TOO_LITTLE)
-        if newest.kept:
+        if newest.number == project.champion:
             return self._wait("")
+        if newest.kept:
+            serving = version_name(project.champion)
+            return self._wait(f"new labels, because {serving} was put back by hand")
         why = newest.reason.removeprefix("Refused: ").rstrip(".")
         return self._wait(f"new labels, because {version_name(newest.number)} was refused ({why})")
 

@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     gate_margin: float = Field(
         0.02, ge=0, le=1, description="Accuracy a challenger may lose on the holdout and be kept"
     )
+    keep_versions: int = Field(
+        10, ge=1, description="Newest versions that `tiebreak versions --prune` leaves on disk"
+    )
     lease_seconds: float = Field(
         30.0, gt=0, description="A trainer silent for this long loses its project to another"
     )

@@ -50,10 +50,13 @@ class Project(Base):
     """When enough labels had changed for a retraining."""
     champion: Mapped[int] = mapped_column(default=0)
     """Version that serves; 0 while nothing is learned."""
+    history: Mapped[list[int]] = mapped_column(JSON, default=list)
+    """Versions that served before it and can be gone back to, the last one last."""
     served: Mapped[str] = mapped_column(String(32), default="")
     """Version that Label Studio was last told to order by."""
     pushing: Mapped[bool] = mapped_column(default=False)
-    """A push began and was not seen to end: ask Label Studio what it holds."""
+    """A push began and was not seen to end, or the champion was changed by hand: ask Label Studio
+    what it holds."""
     activity: Mapped[str] = mapped_column(Text, default="")
     waiting: Mapped[str] = mapped_column(Text, default="")
     error: Mapped[str] = mapped_column(Text, default="")
@@ -153,6 +156,8 @@ class Version(Base):
     labels: Mapped[int] = mapped_column()
     backbone: Mapped[str] = mapped_column(String(120))
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
+    pruned: Mapped[bool] = mapped_column(default=False)
+    """Its files were removed."""
 
 
 class Hint(Base):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from backend.champion import artifact_folder
+from backend.champion import artifact_folder, replace_champion
 from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
 from backend.lease import Leases
 from backend.predictions import CHOSEN_FROM
@@ -35,6 +35,7 @@ from model.head import Head, HeadFit, fit_head
 log = logging.getLogger(__name__)
 
 SMALLEST_PROBABILITY = 1e-6
+CHANGED_MEANWHILE = "another version was promoted by hand meanwhile, so it is done again"
 TOO_LITTLE = "labels of at least two different classes are needed"
 
 
@@ -55,13 +56,20 @@ def train(
     project_id: int,
     backbone: str,
     champion: Artifact | None,
+    serving: int | None = None,
 ) -> TrainingReport:
-    """Fit a challenger on all labels and let the gate decide whether it becomes the champion."""
+    """Fit a challenger on all labels and let the gate decide whether it becomes the champion.
+
+    ``serving`` is the number of the version that served when ``champion`` was read, where that is
+    not ``champion`` itself. Nothing comes of the training when another one serves at its end.
+    """
+    if serving is None:
+        serving = champion.version if champion else 0
     started = time.time()
     state, data, number = _gather(store, settings, project_id, backbone)
     learnable = [part for part in data if part.enough]
     if not learnable:
-        _finish(store, leases, project_id, state, started, None)
+        _finish(store, leases, project_id, state, started, None, serving)
         return TrainingReport(None, False, TOO_LITTLE)
     fits = {part.control.name: _fit(part, settings.seed) for part in learnable}
     heads = {name: fit.head for name, fit in fits.items()}
@@ -83,7 +91,8 @@ def train(
         backbone=backbone,
         metrics=metrics,
     )
-    _finish(store, leases, project_id, state, started, version)
+    if not _finish(store, leases, project_id, state, started, version, serving):
+        return TrainingReport(None, False, CHANGED_MEANWHILE)
     return TrainingReport(number, decision.promote, decision.reason, metrics)
 
 
@@ -173,24 +182,29 @@ def _finish(
     state: LearningState,
     started: float,
     version: Version | None,
-) -> None:
+    serving: int,
+) -> bool:
+    """Write all at once; false, and nothing is written, when another version serves by now."""
     with store.write() as session:
         leases.check(session, project_id)
-        project = session.get_one(Project, project_id)
+        project = session.get_one(Project, project_id, with_for_update=True)
+        if project.champion != serving:
+            return False
         project.attempted, project.attempted_setup = state.digest, state.setup
         project.due_since = None
         if project.train_requested_at is not None and project.train_requested_at <= started:
             project.train_requested_at = None
         if version is None:
-            return
+            return True
         session.add(version)
         if version.kept:
-            project.champion = version.number
+            replace_champion(project, version.number)
         for label in session.scalars(select(Label).where(Label.project_id == project_id)):
             if label.status == GONE:
                 session.delete(label)
             else:
                 label.learned = list(label.choices) if label.status == AGREED else None
+    return True
 
 
 def _manifest(

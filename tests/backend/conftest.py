@@ -17,8 +17,9 @@ from backend.store import Store
 from backend.sync import source_key
 from backend.tables import Embedding, ImageSource, Label, Project, Task, TaskImage
 from tests.backend.peers import make, other, studio
+from tests.backend.prediction_keeper import keeper
 
-__all__ = ["make", "other", "studio"]
+__all__ = ["keeper", "make", "other", "studio"]
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def _answer_training(store: Store, *, version: int | None) -> None:
 
 def test_help_names_every_command() -> None:
     text = _run("--help").output
-    for command in ("up", "serve", "trainer", "connect", "status", "train"):
+    for command in ("up", "serve", "trainer", "connect", "status", "train", "versions"):
         assert f" {command} " in text
 
 

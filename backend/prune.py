@@ -1,0 +1,91 @@
+"""Removes the files of versions that nothing needs any more; what is known of them stays.
+
+Kept are the champion, the newest versions, those that would serve next were it to fail, and every
+version that a prediction in Label Studio still names. The rows are marked before the folders go, so
+a version without files can never be promoted; what a killed process left is removed the next time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from backend.champion import artifact_folder
+from backend.labelstudio import LabelStudio
+from backend.settings import Settings
+from backend.store import Store
+from backend.tables import Project, Version, version_name
+from backend.versions import bytes_on_disk
+from model.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """``removed`` versions, or those that would be; ``kept`` ones, each with the reason."""
+
+    project: int
+    removed: list[str]
+    kept: dict[str, str]
+    bytes: int
+    dry_run: bool
+
+
+def prune(
+    store: Store, client: LabelStudio, settings: Settings, project_id: int, *, dry_run: bool = False
+) -> PruneReport:
+    """Remove what nothing needs. Nothing is removed while Label Studio cannot be asked.
+
+    Raises:
+        LabelStudioError: Label Studio did not say which versions its predictions name.
+        ArtifactError: a folder cannot be removed.
+    """
+    named = client.version_counts(project_id)
+    with store.write() as session:
+        project = session.get_one(Project, project_id, with_for_update=True)
+        rows = session.scalars(
+            select(Version).where(Version.project_id == project_id).order_by(Version.number)
+        ).all()
+        needed = reasons_to_keep(
+            project, [row.number for row in rows], named, settings.keep_versions
+        )
+        folders = {
+            row.number: artifact_folder(settings.data_dir, project_id, row.number)
+            for row in rows
+            if row.number not in needed or row.pruned
+        }
+        kept = {version_name(n): why for n, why in needed.items() if n not in folders}
+        if not dry_run:
+            for row in rows:
+                row.pruned = row.number in folders
+            project.history = [number for number in project.history if number not in folders]
+        folders = {number: folder for number, folder in folders.items() if folder.exists()}
+        size = sum(map(bytes_on_disk, folders.values()))
+    if not dry_run:
+        for number, folder in folders.items():
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise ArtifactError(
+                    f"The files of {version_name(number)} in {folder} cannot be removed ({error}).",
+                    mend="Check the permissions of that folder, and prune again.",
+                ) from error
+    return PruneReport(project_id, [version_name(n) for n in folders], kept, size, dry_run)
+
+
+def reasons_to_keep(
+    project: Project, numbers: list[int], named: Mapping[str, int], keep: int
+) -> dict[int, str]:
+    """Number → why it is needed, for the versions that are. ``numbers`` ascend."""
+    reasons = {
+        number: f"{named[version_name(number)]} predictions in Label Studio name it"
+        for number in numbers
+        if named.get(version_name(number))
+    }
+    reasons |= dict.fromkeys(numbers[-keep:], f"one of the newest {keep}")
+    reasons |= dict.fromkeys(project.history[-keep:], "served before")
+    if project.champion:
+        reasons[project.champion] = "serves"
+    return reasons

@@ -1,0 +1,278 @@
+"""The versions of a project: show one, compare two, promote one by hand, roll back.
+
+A promotion is one small transaction that never waits for the trainer. It switches what serves and
+asks the trainer to find out what Label Studio still holds of that version, so that only the tasks
+that came since are pushed. What was learned stays written down as it is: nothing is trained because
+of it, and the next training is judged against the version that then serves.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.champion import artifact_folder, replace_champion
+from backend.errors import SetupError
+from backend.label_config import Control
+from backend.projects import version_json
+from backend.settings import Settings, variable_name
+from backend.store import Store
+from backend.sync import controls_of
+from backend.tables import Hint, Project, Version, version_name
+from model.artifact import Artifact, load_artifact
+from model.errors import ArtifactError
+
+BY_HAND = "Promoted by hand"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What came of a promotion: ``before`` served until now; both are names."""
+
+    project: int
+    version: str
+    before: str
+    changed: bool
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        if not self.changed:
+            return f"{self.version} serves already."
+        return f"{self.version} serves now, instead of {self.before}."
+
+
+def version_number(text: str) -> int:
+    """Number of a version by its name: ``v3`` or ``3``."""
+    found = re.fullmatch(r"v?([1-9][0-9]{0,8})", text.strip())
+    if not found:
+        raise SetupError(f"“{text}” is not a version.", mend="Write it as in v3.")
+    return int(found[1])
+
+
+def get_version(session: Session, project_id: int, number: int) -> Version:
+    """A version's row. :class:`SetupError` when the project has none of that number."""
+    row = session.get(Version, (project_id, number))
+    if row is not None:
+        return row
+    known = session.scalars(
+        select(Version.number).where(Version.project_id == project_id).order_by(Version.number)
+    ).all()
+    names = ", ".join(map(version_name, known)) or "none yet"
+    raise SetupError(
+        f"Project {project_id} has no version {version_name(number)}; there are: {names}.",
+        mend=f"See tiebreak versions {project_id}",
+    )
+
+
+def bytes_on_disk(folder: Path) -> int:
+    """Size of a version's files; 0 without a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+
+
+def show_version(store: Store, settings: Settings, project_id: int, number: int) -> dict[str, Any]:
+    """A version with what its files hold: heads, manifest, size, and what is wrong with them."""
+    with store.read() as session:
+        row = get_version(session, project_id, number)
+        found = version_json(row, session.get_one(Project, project_id).champion)
+    folder = artifact_folder(settings.data_dir, project_id, number)
+    found |= {"bytes": bytes_on_disk(folder), "problem": "", "heads": [], "manifest": {}}
+    try:
+        artifact = _load(settings, project_id, row)
+    except (ArtifactError, SetupError) as error:
+        return found | {"problem": error.message}
+    heads = [
+        {"control": name, "classes": list(head.classes), "multiple": head.multiple}
+        for name, head in artifact.heads.items()
+    ]
+    return found | {"heads": heads, "manifest": artifact.manifest}
+
+
+def compare_versions(
+    store: Store, settings: Settings, project_id: int, first: int, second: int
+) -> dict[str, Any]:
+    """Two versions on the same held-out images, as they are labelled now.
+
+    ``accuracies`` are shares of the ``images`` that each gets right, None without any;
+    ``gained`` images are right with the second version only, ``lost`` with the first only.
+    """
+    from backend.dataset import labelled_images
+    from backend.training import judge
+
+    with store.read() as session:
+        project = session.get_one(Project, project_id)
+        rows = [get_version(session, project_id, number) for number in (first, second)]
+        before, after = (_load(settings, project_id, row) for row in rows)
+        shown = [version_json(row, project.champion) for row in rows]
+        found: dict[str, Any] = {"project": project_id, "versions": shown}
+        if before.backbone != after.backbone:
+            why = f"They read features of two networks, {before.backbone} and {after.backbone}."
+            return found | _counts(0, None, None, 0, 0, why)
+        data = [
+            labelled_images(session, project, control, after.backbone, settings.holdout_share)
+            for control in controls_of(project)
+        ]
+    if not any(part.held_out.any() for part in data):
+        return found | _counts(0, None, None, 0, 0, "There are no held-out labels yet.")
+    seen = judge(data, after.heads, before, after.backbone, settings.gate_margin)
+    return found | _counts(
+        seen.n, seen.champion_accuracy, seen.challenger_accuracy, seen.gained, seen.lost, ""
+    )
+
+
+def promote(store: Store, settings: Settings, project_id: int, number: int) -> Promotion:
+    """Make a version the champion, after its files have passed every check.
+
+    Raises:
+        ArtifactError: its files are missing or damaged; what serves goes on serving.
+        SetupError: there is no such version, or it cannot work with the settings and the config.
+    """
+    warnings = _check(store, settings, project_id, number)
+
+    def switch(project: Project, row: Version) -> None:
+        replace_champion(project, row.number)
+        if not row.kept:
+            # It can now be rolled back to and fallen back to, as any other that has served.
+            row.kept, row.reason = True, f"{BY_HAND}. {row.reason}"
+
+    return _switch(store, project_id, number, None, switch, warnings)
+
+
+def roll_back(store: Store, settings: Settings, project_id: int) -> Promotion:
+    """Put back the champion before; again, the one before that. Raises as :func:`promote` does."""
+    with store.read() as session:
+        project = session.get_one(Project, project_id)
+        serving, history = project.champion, list(project.history)
+    if not history:
+        raise SetupError(
+            f"No version served before {version_name(serving)}."
+            if serving
+            else "Nothing is learned yet, so no version serves.",
+            mend=f"See tiebreak versions {project_id}",
+        )
+    warnings = _check(store, settings, project_id, history[-1])
+
+    def switch(project: Project, row: Version) -> None:
+        project.champion, project.history = row.number, history[:-1]
+
+    return _switch(store, project_id, history[-1], serving, switch, warnings)
+
+
+def _switch(
+    store: Store,
+    project_id: int,
+    number: int,
+    expected: int | None,
+    switch: Callable[[Project, Version], None],
+    warnings: list[str],
+) -> Promotion:
+    """The one transaction; ``expected`` must still serve, where it matters."""
+    with store.write() as session:
+        project = session.get_one(Project, project_id, with_for_update=True)
+        row = get_version(session, project_id, number)
+        before = project.champion
+        name = version_name(number)
+        if expected is not None and before != expected:
+            raise SetupError(
+                f"{version_name(before)} was promoted meanwhile.", mend="Look, and try again."
+            )
+        if before == number:
+            return Promotion(project_id, name, name, False)
+        if row.pruned:
+            raise _pruned(number)
+        switch(project, row)
+        project.pushing = True
+        session.add(
+            Hint(project_id=project_id, action="PROMOTED", task_ids=[], created_at=time.time())
+        )
+    return Promotion(project_id, name, version_name(before), True, warnings)
+
+
+def _check(store: Store, settings: Settings, project_id: int, number: int) -> list[str]:
+    """Raise unless a version can serve; sentences about what its user should know."""
+    with store.read() as session:
+        project = session.get_one(Project, project_id)
+        row = get_version(session, project_id, number)
+        controls = controls_of(project)
+    artifact = _load(settings, project_id, row)
+    if project.champion == number:
+        return []
+    _require_backbone(settings, row)
+    warnings = [] if row.kept else [f"The gate refused {version_name(number)}. {row.reason}"]
+    return warnings + _misfits(artifact, controls)
+
+
+def _load(settings: Settings, project_id: int, row: Version) -> Artifact:
+    if row.pruned:
+        raise _pruned(row.number)
+    return load_artifact(artifact_folder(settings.data_dir, project_id, row.number))
+
+
+def _require_backbone(settings: Settings, row: Version) -> None:
+    """The identity of a backbone begins with its name and ends with its input size."""
+    name = row.backbone.partition("-")[0]
+    size = row.backbone.rpartition("-")[2].removesuffix("px")
+    if (name, size) == (settings.backbone, str(settings.input_size)):
+        return
+    wanted = f"{variable_name('backbone')}={name} {variable_name('input_size')}={size}"
+    raise SetupError(
+        f"{version_name(row.number)} reads features of {row.backbone}, but the settings are "
+        f"{settings.backbone} at {settings.input_size} pixels: it could judge no new image.",
+        mend=f"Set {wanted}, restart tiebreak serve and tiebreak trainer, and promote it then.",
+    )
+
+
+def _misfits(artifact: Artifact, controls: tuple[Control, ...]) -> list[str]:
+    """How a version differs from the labelling config of today."""
+    name = version_name(artifact.version)
+    fitting, found = 0, []
+    for control in controls:
+        head = artifact.heads.get(control.name)
+        if head is None or head.multiple != control.multiple:
+            found.append(f"{name} has not learned the control “{control.name}”.")
+            continue
+        unknown = [c for c in control.classes if c not in head.classes]
+        gone = [c for c in head.classes if c not in control.classes]
+        fitting += len(gone) < len(head.classes)
+        if unknown:
+            found.append(f"{name} does not know “{'”, “'.join(unknown)}” of “{control.name}”.")
+        if gone:
+            found.append(f"“{'”, “'.join(gone)}” of {name} is not in “{control.name}” any more.")
+    if fitting:
+        return found
+    raise SetupError(
+        f"{name} has learned nothing that the labelling config of today asks for.",
+        mend="Promote a version that was trained with this config.",
+    )
+
+
+def _pruned(number: int) -> SetupError:
+    return SetupError(
+        f"The files of {version_name(number)} were pruned.",
+        mend="Choose a version that still has its files: tiebreak versions PROJECT",
+    )
+
+
+def _counts(
+    images: int,
+    first: float | None,
+    second: float | None,
+    gained: int,
+    lost: int,
+    note: str,
+) -> dict[str, Any]:
+    return {
+        "images": images,
+        "accuracies": [first, second],
+        "gained": gained,
+        "lost": lost,
+        "note": note,
+    }

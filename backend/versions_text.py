@@ -1,0 +1,92 @@
+"""Versions as a person reads them on a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from backend.prune import PruneReport
+
+
+def version_table(versions: Sequence[dict[str, Any]]) -> Table:
+    """One row for each version, in the order given."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("version", "", "labels", "held-out accuracy", "when", "reason"):
+        table.add_column(heading, overflow="fold")
+    for version in versions:
+        table.add_row(
+            version["version"],
+            _state(version),
+            str(version["labels"]),
+            accuracy(version),
+            when(version["created_at"]),
+            escape(version["reason"]),
+        )
+    return table
+
+
+def version_text(version: dict[str, Any]) -> str:
+    """One version in lines of ``name: value``."""
+    lines = {
+        version["version"]: _state(version),
+        "reason": version["reason"],
+        "labels": version["labels"],
+        "when": when(version["created_at"]),
+        "held-out accuracy": accuracy(version),
+        "network": version["backbone"],
+        "files": version["problem"] or f"intact, {version['bytes']:,} bytes",
+    }
+    for head in version["heads"]:
+        lines[f"control {head['control']}"] = ", ".join(head["classes"])
+    for key in ("labels_digest", "seed", "strategy", "libraries"):
+        if key in version["manifest"]:
+            value = version["manifest"][key]
+            plain = value if isinstance(value, str | int) else json.dumps(value)
+            lines[key.replace("_", " ")] = plain
+    return "\n".join(f"{name}: {value}" for name, value in lines.items())
+
+
+def comparison_text(found: dict[str, Any]) -> str:
+    """Two versions in one sentence."""
+    if found["note"]:
+        return f"{found['note']} So the two cannot be compared on the same images."
+    first, second = (version["version"] for version in found["versions"])
+    before, after = found["accuracies"]
+    return (
+        f"Of {found['images']} held-out labels {first} gets {before:.1%} right and {second} "
+        f"{after:.1%}: from {first} to {second}, {found['gained']} gained and {found['lost']} lost."
+    )
+
+
+def prune_text(report: PruneReport) -> str:
+    """What a pruning removed and kept."""
+    verb = "Would remove" if report.dry_run else "Removed"
+    names = ", ".join(report.removed) or "nothing"
+    lines = [f"{verb} {names}: {report.bytes:,} bytes."]
+    lines += [f"Kept {name}: {why}." for name, why in report.kept.items()]
+    return "\n".join(lines)
+
+
+def accuracy(version: dict[str, Any]) -> str:
+    """Share of the held-out images that a version got right when it was trained."""
+    held_out = version["metrics"].get("holdout") or {}
+    share = held_out.get("challenger_accuracy")
+    return "–" if share is None else f"{share:.1%} of {held_out.get('n', 0)}"
+
+
+def when(moment: float) -> str:
+    """A time of this machine's zone, to the minute."""
+    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _state(version: dict[str, Any]) -> str:
+    if version["serves"]:
+        return "serves"
+    if version["pruned"]:
+        return "pruned"
+    return "kept" if version["kept"] else "refused"

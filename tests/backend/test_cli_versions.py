@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from backend.app import create_app
+from backend.champion import artifact_folder
+from backend.cli import app
+from backend.settings import Settings
+from backend.store import Store
+from backend.tables import Project
+from tests.backend.conftest import Tables
+from tests.backend.prediction_keeper import PredictionKeeper
+from tests.backend.saved_versions import save_version
+
+
+@pytest.fixture(autouse=True)
+def environment(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, keeper: PredictionKeeper
+) -> None:
+    monkeypatch.setenv("TIEBREAK_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("LABEL_STUDIO_URL", keeper.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0" * 40)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(autouse=True)
+def three(tables: Tables, settings: Settings) -> Tables:
+    """Versions v1 and v3 were kept, v2 was refused; v3 serves."""
+    for number, kept in ((1, True), (2, False), (3, True)):
+        save_version(tables, settings, number, kept=kept)
+    return tables
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def _json(*arguments: str) -> dict[str, object]:
+    result = _run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def test_versions_are_listed() -> None:
+    lines = _run("versions", "Test").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["v3", "serves"],
+        ["v2", "refused"],
+        ["v1", "kept"],
+    ]
+    assert "75.0% of 12" in lines[1]
+    assert "Refused: worse." in lines[2]
+    found = _json("versions", "1")
+    assert [v["version"] for v in found["versions"]] == ["v3", "v2", "v1"]  # type: ignore[attr-defined]
+    assert [v["serves"] for v in found["versions"]] == [True, False, False]  # type: ignore[attr-defined]
+
+
+def test_one_version_is_shown() -> None:
+    text = _run("versions", "1", "v2").stdout
+    assert "v2: refused" in text
+    assert "control label: cat, dog, owl" in text
+    assert "files: intact" in text
+    assert _json("versions", "1", "2")["manifest"] == {"seed": 2}
+
+
+def test_two_versions_are_compared(tables: Tables) -> None:
+    assert "no held-out labels yet" in _run("versions", "1", "v1", "v3").stdout
+    found = _json("versions", "1", "v1", "v3")
+    assert (found["images"], found["accuracies"]) == (0, [None, None])
+
+
+@pytest.mark.parametrize(
+    "arguments", [("v1", "v2", "v3"), ("v1", "--prune"), ("--dry-run",), ("v1", "--dry-run")]
+)
+def test_what_cannot_be_asked_in_one_go(arguments: tuple[str, ...]) -> None:
+    result = _run("versions", "1", *arguments)
+    assert result.exit_code == 1
+    assert "cannot be asked in one go" in result.stderr
+
+
+def test_a_version_that_is_not_there() -> None:
+    for arguments in (("versions", "1", "v9"), ("promote", "1", "v9")):
+        result = _run(*arguments)
+        assert result.exit_code == 1
+        assert "no version v9; there are: v1, v2, v3" in result.stderr
+    assert set(_json_error("promote", "1", "newest")) == {"error", "mend"}
+
+
+def _json_error(*arguments: str) -> dict[str, str]:
+    result = _run(*arguments, "--json")
+    assert result.exit_code == 1
+    return dict(json.loads(result.stdout))
+
+
+def test_promote_and_roll_back(three: Tables) -> None:
+    assert _run("promote", "1", "v1").stdout == "v1 serves now, instead of v3.\n"
+    assert three.project().champion == 1
+    again = _run("promote", "1", "v1")
+    assert (again.exit_code, again.stdout) == (0, "v1 serves already.\n")
+    assert _json("rollback", "1") == {
+        "project": 1,
+        "version": "v3",
+        "before": "v1",
+        "changed": True,
+        "warnings": [],
+    }
+    assert three.project().champion == 3
+    assert _run("rollback", "Test").exit_code == 0
+    result = _run("rollback", "1")
+    assert result.exit_code == 1
+    assert "No version served before v1" in result.stderr
+
+
+def test_a_refused_version_comes_with_a_warning(three: Tables) -> None:
+    result = _run("promote", "1", "v2")
+    assert result.exit_code == 0
+    assert "The gate refused v2. Refused: worse." in result.stderr
+    assert "gate" not in result.stdout
+    assert three.project().champion == 2
+
+
+def test_a_damaged_version_is_a_sentence(three: Tables, settings: Settings) -> None:
+    (artifact_folder(settings.data_dir, 1, 1) / "model.json").write_text("{}")
+    for arguments in (("promote", "1", "v1"), ("rollback", "1")):
+        result = _run(*arguments)
+        assert result.exit_code == 1
+        assert "is damaged" in result.stderr
+        assert "Traceback" not in result.output
+    assert three.project().champion == 3
+
+
+def test_old_versions_are_pruned(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, keeper: PredictionKeeper
+) -> None:
+    monkeypatch.setenv("TIEBREAK_KEEP_VERSIONS", "1")
+    keeper.held = [(5, "v1")]
+    planned = _json("versions", "1", "--prune", "--dry-run")
+    assert (planned["removed"], planned["dry_run"]) == (["v2"], True)
+    assert artifact_folder(settings.data_dir, 1, 2).exists()
+    text = _run("versions", "1", "--prune").stdout
+    assert f"Removed v2: {planned['bytes']:,} bytes." in text
+    assert "Kept v3: serves." in text
+    assert not artifact_folder(settings.data_dir, 1, 2).exists()
+    assert "pruned" in _run("versions", "1").stdout
+
+
+def test_the_api_marks_the_champion(settings: Settings, store: Store, three: Tables) -> None:
+    with store.write() as session:
+        session.get_one(Project, 1).champion = 1
+    made = create_app(settings)
+    with made.test_client() as client:
+        found = client.get("/api/projects/1").get_json()
+        names = client.get("/versions?project=1").get_json()["versions"]
+    made.extensions["tiebreak"].store.close()
+    assert {v["version"]: v["serves"] for v in found["versions"]} == {
+        "v1": True,
+        "v2": False,
+        "v3": False,
+    }
+    assert names == ["v3", "v1"]

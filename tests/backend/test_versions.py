@@ -1,0 +1,455 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from backend.champion import Champions, artifact_folder
+from backend.dataset import learning_state
+from backend.errors import LabelStudioUnreachable, SetupError
+from backend.hints import pending_look
+from backend.labelstudio import LabelStudio
+from backend.lease import Leases
+from backend.projects import list_versions
+from backend.prune import PruneReport, prune
+from backend.push import Pace, PushPlan, plan_push, push, recover_push
+from backend.settings import Settings
+from backend.store import MIGRATIONS, Store
+from backend.tables import Embedding, Project, Version
+from backend.training import CHANGED_MEANWHILE, TrainingReport, train
+from backend.versions import (
+    compare_versions,
+    promote,
+    roll_back,
+    show_version,
+    version_number,
+)
+from model.audit import in_holdout
+from model.errors import ArtifactError
+from tests.backend.conftest import SINGLE, Tables
+from tests.backend.prediction_keeper import PredictionKeeper
+from tests.backend.saved_versions import IDENTITY, save_version
+
+
+@pytest.fixture
+def three(tables: Tables, settings: Settings) -> Tables:
+    """Versions v1 and v3 were kept, v2 was refused; v3 serves."""
+    for number, kept in ((1, True), (2, False), (3, True)):
+        save_version(tables, settings, number, kept=kept)
+    return tables
+
+
+@pytest.fixture
+def client(keeper: PredictionKeeper) -> Iterator[LabelStudio]:
+    with LabelStudio(keeper.url, "0" * 40) as made:
+        yield made
+
+
+@pytest.fixture
+def leases(store: Store, tables: Tables) -> Leases:
+    made = Leases(store, "test", 30)
+    assert made.acquire(1)
+    return made
+
+
+def _damage(settings: Settings, number: int) -> bytes:
+    path = artifact_folder(settings.data_dir, 1, number) / "heads.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    return whole
+
+
+def _served_by(tables: Tables, settings: Settings) -> int:
+    found = Champions(tables.store, settings.data_dir).get(1)
+    assert found is not None
+    return found.version
+
+
+@pytest.mark.parametrize(("written", "number"), [("v3", 3), ("3", 3), (" v12 ", 12)])
+def test_names_of_versions(written: str, number: int) -> None:
+    assert version_number(written) == number
+
+
+@pytest.mark.parametrize("written", ["", "v", "v0", "-1", "v1.0", "latest", "v" + "9" * 30])
+def test_what_is_no_version(written: str) -> None:
+    with pytest.raises(SetupError, match="is not a version"):
+        version_number(written)
+
+
+def test_a_version_is_promoted_by_hand(three: Tables, store: Store, settings: Settings) -> None:
+    done = promote(store, settings, 1, 1)
+    assert (done.version, done.before, done.changed, done.warnings) == ("v1", "v3", True, [])
+    project = three.project()
+    assert (project.champion, project.history, project.pushing) == (1, [1, 3], True)
+    assert _served_by(three, settings) == 1
+    look = pending_look(store, 1)
+    assert look is not None
+    assert (look.everything, look.task_ids) == (False, ())
+    with store.read() as session:
+        assert [v["serves"] for v in list_versions(session, 1)] == [False, False, True]
+
+
+def test_the_version_that_serves_is_left_alone(
+    three: Tables, store: Store, settings: Settings
+) -> None:
+    done = promote(store, settings, 1, 3)
+    assert (done.changed, done.sentence) == (False, "v3 serves already.")
+    project = three.project()
+    assert (project.champion, project.history, project.pushing) == (3, [1], False)
+    assert pending_look(store, 1) is None
+
+
+def test_a_refused_version_is_promoted_with_a_warning(
+    three: Tables, store: Store, settings: Settings
+) -> None:
+    done = promote(store, settings, 1, 2)
+    assert done.warnings == ["The gate refused v2. Refused: worse."]
+    with store.read() as session:
+        row = session.get_one(Version, (1, 2))
+    assert (row.kept, row.reason) == (True, "Promoted by hand. Refused: worse.")
+
+
+def test_what_cannot_serve_is_not_promoted(three: Tables, store: Store, settings: Settings) -> None:
+    with pytest.raises(SetupError, match="no version v9; there are: v1, v2, v3"):
+        promote(store, settings, 1, 9)
+    _damage(settings, 1)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        promote(store, settings, 1, 1)
+    other = settings.model_copy(update={"backbone": "resnet18", "input_size": 96})
+    with pytest.raises(SetupError, match="settings are resnet18 at 96 pixels") as caught:
+        promote(store, other, 1, 2)
+    assert "TIEBREAK_BACKBONE=mobilenet_v2 TIEBREAK_INPUT_SIZE=224" in caught.value.mend
+    project = three.project()
+    assert (project.champion, project.history, project.pushing) == (3, [1], False)
+
+
+def test_what_a_version_does_not_know_is_said(
+    three: Tables, store: Store, settings: Settings
+) -> None:
+    with store.write() as session:
+        session.get_one(Project, 1).label_config = SINGLE.replace("owl", "fox")
+    assert promote(store, settings, 1, 1).warnings == [
+        "v1 does not know “fox” of “label”.",
+        "“owl” of v1 is not in “label” any more.",
+    ]
+    with store.write() as session:
+        session.get_one(Project, 1).label_config = SINGLE.replace('name="label"', 'name="kind"')
+    with pytest.raises(SetupError, match="v3 has learned nothing that the labelling config"):
+        promote(store, settings, 1, 3)
+
+
+def test_rolling_back_goes_through_what_served(
+    three: Tables, store: Store, settings: Settings
+) -> None:
+    assert roll_back(store, settings, 1).sentence == "v1 serves now, instead of v3."
+    with pytest.raises(SetupError, match="No version served before v1"):
+        roll_back(store, settings, 1)
+    # What was rolled away from is not what v4 replaces, so it is not gone back to either.
+    save_version(three, settings, 4)
+    assert roll_back(store, settings, 1).version == "v1"
+    # A promotion by hand is undone like any other.
+    promote(store, settings, 1, 3)
+    promote(store, settings, 1, 4)
+    assert [roll_back(store, settings, 1).version for _ in range(2)] == ["v3", "v1"]
+    assert three.project().history == []
+
+
+def test_nothing_to_roll_back_to(tables: Tables, store: Store, settings: Settings) -> None:
+    with pytest.raises(SetupError, match="Nothing is learned yet"):
+        roll_back(store, settings, 1)
+
+
+def test_a_damaged_champion_falls_back_to_what_served_before(
+    three: Tables, store: Store, settings: Settings
+) -> None:
+    roll_back(store, settings, 1)
+    save_version(three, settings, 4)
+    champions = Champions(store, settings.data_dir)
+    whole = _damage(settings, 4)
+    found = champions.get(1)
+    assert found is not None
+    assert found.version == 1
+    (artifact_folder(settings.data_dir, 1, 4) / "heads.safetensors").write_bytes(whole)
+    found = champions.get(1)
+    assert found is not None
+    assert found.version == 4
+
+
+def test_a_version_is_shown_with_what_its_files_hold(
+    three: Tables, store: Store, settings: Settings
+) -> None:
+    found = show_version(store, settings, 1, 3)
+    assert (found["version"], found["serves"], found["problem"]) == ("v3", True, "")
+    assert found["heads"] == [
+        {"control": "label", "classes": ["cat", "dog", "owl"], "multiple": False}
+    ]
+    assert found["manifest"] == {"seed": 3}
+    folder = artifact_folder(settings.data_dir, 1, 3)
+    assert found["bytes"] == sum(p.stat().st_size for p in folder.iterdir())
+    _damage(settings, 3)
+    assert "is damaged" in show_version(store, settings, 1, 3)["problem"]
+
+
+def test_two_versions_are_compared_on_the_same_images(
+    tables: Tables, store: Store, settings: Settings
+) -> None:
+    half = settings.model_copy(update={"holdout_share": 0.5})
+    save_version(tables, settings, 1, weights=np.eye(16, 3, dtype=np.float32))
+    save_version(tables, settings, 2, weights=np.eye(16, 3, dtype=np.float32)[:, [1, 0, 2]])
+    found = compare_versions(store, half, 1, 1, 2)
+    assert (found["images"], found["note"]) == (0, "There are no held-out labels yet.")
+    # v1 tells all three classes, v2 takes cats for dogs and dogs for cats.
+    digests = [tables.task(n, np.eye(3, 16)[n % 3]) for n in range(1, 31)]
+    for n in range(1, 31):
+        tables.label(n, ("cat", "dog", "owl")[n % 3])
+    _embed_again(tables)
+    held = [n for n, digest in enumerate(digests, start=1) if in_holdout(digest, 0.5)]
+    owls = sum(n % 3 == 2 for n in held)
+    found = compare_versions(store, half, 1, 1, 2)
+    assert found["images"] == len(held)
+    assert found["accuracies"] == [1.0, pytest.approx(owls / len(held))]
+    assert (found["gained"], found["lost"]) == (0, len(held) - owls)
+    with store.write() as session:
+        session.get_one(Version, (1, 1)).backbone = "resnet18-aabbccdd-224px"
+    save_version(tables, settings, 3, backbone="resnet18-aabbccdd-224px")
+    assert "two networks" in compare_versions(store, half, 1, 2, 3)["note"]
+
+
+def _embed_again(tables: Tables) -> None:
+    """The same features under the name of the network that the settings name."""
+    with tables.store.write() as session:
+        for row in session.query(Embedding).all():
+            session.merge(Embedding(digest=row.digest, backbone=IDENTITY, vector=row.vector))
+
+
+def _learn(tables: Tables, leases: Leases, settings: Settings, labels: int) -> TrainingReport:
+    classes = [("cat", "dog", "owl")[n % 3] for n in range(labels)]
+    for task_id, name in enumerate(classes, start=1):
+        tables.label(task_id, name)
+    champion = Champions(tables.store, settings.data_dir).get(1)
+    return train(tables.store, leases, settings, 1, IDENTITY, champion)
+
+
+@pytest.fixture
+def learned(tables: Tables, leases: Leases, settings: Settings) -> Tables:
+    """60 tasks; v1 learned from 20 labels, v2 from 30 and serves."""
+    tables.clusters(60)
+    _embed_again(tables)
+    assert _learn(tables, leases, settings, 20).version == 1
+    assert _learn(tables, leases, settings, 30).kept
+    return tables
+
+
+def test_a_rollback_holds_until_new_labels_pass_the_gate(
+    learned: Tables, store: Store, leases: Leases, settings: Settings
+) -> None:
+    def due() -> bool:
+        with store.read() as session:
+            state = learning_state(session, learned.project(), IDENTITY)
+            return state.digest != learned.project().attempted or state.changed > 0
+
+    assert not due()
+    roll_back(store, settings, 1)
+    assert not due()
+    assert _learn(learned, leases, settings, 42).version == 3
+    project = learned.project()
+    assert (project.champion, project.history) == (3, [1])
+
+
+def test_a_training_that_began_before_a_rollback_is_done_again(
+    learned: Tables, store: Store, leases: Leases, settings: Settings
+) -> None:
+    champion = Champions(store, settings.data_dir).get(1)
+    learned.label(40, "cat")
+    roll_back(store, settings, 1)
+    report = train(store, leases, settings, 1, IDENTITY, champion)
+    assert (report.version, report.reason) == (None, CHANGED_MEANWHILE)
+    with store.read() as session:
+        assert [v["version"] for v in list_versions(session, 1)] == ["v2", "v1"]
+        state = learning_state(session, learned.project(), IDENTITY)
+    assert state.digest != learned.project().attempted
+    champion = Champions(store, settings.data_dir).get(1)
+    assert train(store, leases, settings, 1, IDENTITY, champion).version == 3
+
+
+def _plan(tables: Tables, settings: Settings) -> PushPlan:
+    artifact = Champions(tables.store, settings.data_dir).get(1)
+    with tables.store.read() as session:
+        return plan_push(session, tables.project(), artifact, settings)
+
+
+def _push(
+    tables: Tables, client: LabelStudio, leases: Leases, settings: Settings, plan: PushPlan
+) -> None:
+    push(tables.store, client, leases, settings, 1, plan, Pace(), lambda _: None)
+
+
+def test_after_a_rollback_only_what_came_since_is_pushed(
+    learned: Tables,
+    store: Store,
+    client: LabelStudio,
+    keeper: PredictionKeeper,
+    leases: Leases,
+    settings: Settings,
+) -> None:
+    roll_back(store, settings, 1)
+    recover_push(store, client, 1, "v1")
+    _push(learned, client, leases, settings, _plan(learned, settings))
+    promote(store, settings, 1, 2)
+    recover_push(store, client, 1, "v2")
+    _push(learned, client, leases, settings, _plan(learned, settings))
+    learned.task(61, np.eye(3, 16)[0])
+    _embed_again(learned)
+    roll_back(store, settings, 1)
+
+    assert learned.project().pushing
+    recover_push(store, client, 1, "v1")
+    assert not learned.project().pushing
+    plan = _plan(learned, settings)
+    assert [task_id for task_id, _ in plan.predictions] == [61]
+    _push(learned, client, leases, settings, plan)
+    held = [task_id for task_id, version in keeper.held if version == "v1"]
+    assert sorted(held) == list(range(31, 62))
+    assert keeper.orders_by == learned.project().served == "v1"
+
+
+def test_a_plan_made_before_a_rollback_sends_nothing(
+    learned: Tables,
+    store: Store,
+    client: LabelStudio,
+    keeper: PredictionKeeper,
+    leases: Leases,
+    settings: Settings,
+) -> None:
+    stale = _plan(learned, settings)
+    roll_back(store, settings, 1)
+    _push(learned, client, leases, settings, stale)
+    # Of the version that serves now nothing is sent either, before Label Studio was asked.
+    _push(learned, client, leases, settings, _plan(learned, settings))
+    assert (keeper.held, keeper.orders_by) == ([], "")
+    assert learned.project().pushing
+
+
+def test_a_rollback_during_a_push_is_not_forgotten(
+    learned: Tables,
+    store: Store,
+    client: LabelStudio,
+    keeper: PredictionKeeper,
+    leases: Leases,
+    settings: Settings,
+) -> None:
+    keeper.while_storing = lambda: roll_back(store, settings, 1)
+    _push(learned, client, leases, settings, _plan(learned, settings))
+    assert {version for _, version in keeper.held} == {"v2"}
+    assert learned.project().pushing
+    assert keeper.orders_by == ""
+    # The promotion that comes while Label Studio is asked is not forgotten either.
+    recover_push(store, client, 1, "v2")
+    assert learned.project().pushing
+    recover_push(store, client, 1, "v1")
+    assert not learned.project().pushing
+
+
+def _names(report: PruneReport) -> tuple[list[str], dict[str, str]]:
+    return report.removed, report.kept
+
+
+def test_pruning_keeps_what_is_needed(
+    tables: Tables,
+    store: Store,
+    client: LabelStudio,
+    keeper: PredictionKeeper,
+    settings: Settings,
+) -> None:
+    two = settings.model_copy(update={"keep_versions": 2})
+    for number in range(1, 9):
+        save_version(tables, settings, number, kept=number != 6)
+    keeper.held = [(1, "v3"), (2, "v3"), (3, "someone's own")]
+    promote(store, settings, 1, 2)
+    promote(store, settings, 1, 4)
+
+    removed = ["v1", "v5", "v6"]
+    kept = {
+        "v2": "served before",
+        "v3": "2 predictions in Label Studio name it",
+        "v4": "serves",
+        "v7": "one of the newest 2",
+        "v8": "served before",
+    }
+    planned = prune(store, client, two, 1, dry_run=True)
+    assert _names(planned) == (removed, kept)
+    assert tables.project().history == [1, 2, 3, 4, 5, 7, 8, 2]
+    assert _served_by(tables, settings) == 4
+    sizes = {n: show_version(store, settings, 1, n)["bytes"] for n in range(1, 9)}
+    assert planned.bytes == sizes[1] + sizes[5] + sizes[6] > 0
+
+    done = prune(store, client, two, 1)
+    assert replace(done, dry_run=True) == planned
+    on_disk = {n for n in range(1, 9) if artifact_folder(settings.data_dir, 1, n).exists()}
+    assert on_disk == {2, 3, 4, 7, 8}
+    assert tables.project().history == [2, 3, 4, 7, 8, 2]
+    with store.read() as session:
+        assert {v["version"] for v in list_versions(session, 1) if v["pruned"]} == set(removed)
+    with pytest.raises(SetupError, match="files of v5 were pruned"):
+        promote(store, settings, 1, 5)
+    assert _names(prune(store, client, two, 1)) == ([], kept)
+
+
+def test_a_pruning_that_was_killed_is_finished(
+    three: Tables, store: Store, client: LabelStudio, settings: Settings
+) -> None:
+    one = settings.model_copy(update={"keep_versions": 1})
+    with store.write() as session:
+        session.get_one(Version, (1, 2)).pruned = True
+    assert artifact_folder(settings.data_dir, 1, 2).exists()
+    assert prune(store, client, one, 1).removed == ["v2"]
+    assert not artifact_folder(settings.data_dir, 1, 2).exists()
+
+
+def test_nothing_is_pruned_while_label_studio_is_away(
+    three: Tables, store: Store, settings: Settings
+) -> None:
+    one = settings.model_copy(update={"keep_versions": 1})
+    client = LabelStudio("http://127.0.0.1:9", "0" * 40)
+    with client, pytest.raises(LabelStudioUnreachable):
+        prune(store, client, one, 1)
+    assert artifact_folder(settings.data_dir, 1, 2).exists()
+
+
+def test_projects_of_before_get_their_history(settings: Settings) -> None:
+    store = Store(settings.database_address)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with store.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO projects (id, title, label_config, config_problem, connected_at, "
+                "cursor, gone, attempted, attempted_setup, champion, served, pushing, activity, "
+                "waiting, error, failures, retry_at) "
+                "VALUES (1, 'T', '', '', 0, '', 0, '', '', 4, 'v4', 0, '', '', '', 0, 0)"
+            )
+        )
+        for number, kept in ((1, 1), (2, 0), (3, 1), (4, 1)):
+            connection.execute(
+                text(
+                    "INSERT INTO versions (project_id, number, created_at, kept, reason, labels, "
+                    f"backbone, metrics) VALUES (1, {number}, 0, {kept}, '', 5, 'b', '{{}}')"
+                )
+            )
+    store.migrate()
+    with store.read() as session:
+        assert session.get_one(Project, 1).history == [1, 3]
+        assert [v["pruned"] for v in list_versions(session, 1)] == [False] * 4
+    with store.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        assert connection.execute(text("SELECT count(*) FROM versions")).scalar() == 4
+    store.migrate()
+    store.close()
