@@ -207,6 +207,12 @@ def _check(store: Store, settings: Settings, project_id: int, number: int) -> li
         return []
     _require_backbone(settings, row)
     warnings = [] if row.kept else [f"The gate refused {version_name(number)}. {row.reason}"]
+    strategy = artifact.manifest.get("strategy", settings.strategy)
+    if strategy != settings.strategy:
+        warnings.append(
+            f"What Label Studio still holds of {version_name(number)} is ordered by {strategy}, "
+            f"what is added by {settings.strategy}."
+        )
     return warnings + _misfits(artifact, controls)
 
 

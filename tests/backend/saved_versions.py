@@ -36,7 +36,8 @@ def save_version(
         np.ones(1, dtype=np.float32),
     )
     folder = artifact_folder(settings.data_dir, 1, number)
-    save_artifact(folder, Artifact(number, backbone, {"label": head}, {"seed": number}))
+    manifest: dict[str, Any] = {"seed": number, "strategy": "margin"}
+    save_artifact(folder, Artifact(number, backbone, {"label": head}, manifest))
     with tables.store.write() as session:
         session.add(
             Version(

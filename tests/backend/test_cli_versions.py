@@ -63,7 +63,7 @@ def test_one_version_is_shown() -> None:
     assert "v2: refused" in text
     assert "control label: cat, dog, owl" in text
     assert "files: intact" in text
-    assert _json("versions", "1", "2")["manifest"] == {"seed": 2}
+    assert _json("versions", "1", "2")["manifest"] == {"seed": 2, "strategy": "margin"}
 
 
 def test_two_versions_are_compared(tables: Tables) -> None:

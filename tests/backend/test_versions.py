@@ -143,6 +143,13 @@ def test_what_a_version_does_not_know_is_said(
         promote(store, settings, 1, 3)
 
 
+def test_another_order_than_before_is_said(three: Tables, store: Store, settings: Settings) -> None:
+    entropy = settings.model_copy(update={"strategy": "entropy"})
+    assert promote(store, entropy, 1, 1).warnings == [
+        "What Label Studio still holds of v1 is ordered by margin, what is added by entropy."
+    ]
+
+
 def test_rolling_back_goes_through_what_served(
     three: Tables, store: Store, settings: Settings
 ) -> None:
@@ -188,7 +195,7 @@ def test_a_version_is_shown_with_what_its_files_hold(
     assert found["heads"] == [
         {"control": "label", "classes": ["cat", "dog", "owl"], "multiple": False}
     ]
-    assert found["manifest"] == {"seed": 3}
+    assert found["manifest"] == {"seed": 3, "strategy": "margin"}
     folder = artifact_folder(settings.data_dir, 1, 3)
     assert found["bytes"] == sum(p.stat().st_size for p in folder.iterdir())
     _damage(settings, 3)
