@@ -100,10 +100,11 @@ def _has_ended(owner: str) -> bool:
 
 
 def _machine() -> str:
-    """Host and, where the system has them, the space of process ids: containers may share a host's
-    name but not its processes."""
+    """Host, and where the system tells them, its start and the space of its process ids: machines
+    and containers may share a name, but never all three."""
     try:
-        space = Path("/proc/self/ns/pid").stat().st_ino
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        space = str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
-        space = 0
-    return f"{socket.gethostname()[:60]}-{space}"
+        boot = space = "0"
+    return f"{socket.gethostname()[:60]}-{boot}-{space}"
