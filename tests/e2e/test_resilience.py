@@ -34,12 +34,13 @@ def predict(tiebreak: TiebreakProcesses, project: int, tasks: list[Json]) -> lis
     return list(answer["results"])
 
 
-def test_label_studio_is_down_for_a_while(
+def test_label_studio_is_slow_and_down_for_a_while(
     start_label_studio: StartLabelStudio, start_tiebreak: StartTiebreak, digit_files: Path
 ) -> None:
     label_studio = start_label_studio()
     digits = Digits(label_studio, digit_files)
-    tiebreak = start_tiebreak(label_studio, TIEBREAK_POLL_SECONDS="1")
+    settings = {"TIEBREAK_POLL_SECONDS": "1", "TIEBREAK_LABEL_STUDIO_TIMEOUT": "2"}
+    tiebreak = start_tiebreak(label_studio, **settings)
     admin, project = label_studio.admin, digits.create_project("Up and down")
     digits.add_tasks(project, range(40))
     connect_by_hand(admin, project, tiebreak.url)
@@ -48,6 +49,17 @@ def test_label_studio_is_down_for_a_while(
     tiebreak.wait(project, labels_learned)
     version = tiebreak.settle(project)["version"]
     tasks = all_tasks(admin, project)
+
+    # It takes connections and answers none of them.
+    label_studio.pause()
+    try:
+        error = tiebreak.wait(project, lambda s: s["error"])
+        assert label_studio.url in error
+        assert all(choices_of(entry) for entry in predict(tiebreak, project, tasks))
+        assert tiebreak.get("/health")["status"] == "UP"
+    finally:
+        label_studio.resume()
+    tiebreak.wait(project, lambda s: not s["error"])
 
     # The last labels before the end are heard of by nobody in time.
     tiebreak.kill(TRAINER)
