@@ -130,3 +130,29 @@ def test_connect_says_what_is_wrong(
     stranger = httpx.get(f"{tiebreak.url}/api/projects/4711", trust_env=False)
     assert stranger.status_code == 404
     assert "tiebreak connect 4711" in stranger.json()["mend"]
+
+
+def test_the_train_command_waits_and_says_what_came_of_it(
+    label_studio: LabelStudioServer,
+    tiebreak: TiebreakProcesses,
+    digits: Digits,
+    digit_project: int,
+) -> None:
+    admin, project = label_studio.admin, digit_project
+    ids = digits.add_tasks(project, range(20))
+    tiebreak.connect(project)
+    tiebreak.settle(project)
+
+    def trained() -> str:
+        done = tiebreak.run("train", str(project))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert trained() == "Nothing was trained: no labels yet."
+    admin.submit(ids[0], label="0")
+    assert trained().startswith("Nothing was trained: labels of at least two different classes")
+    for number, task in enumerate(ids[1:6]):
+        admin.submit(task, label=str(number % 2))
+    assert trained().startswith("v1, from 6 labels")
+    assert trained().startswith("Nothing was trained")
+    assert tiebreak.settle(project)["served"] == "v1"
