@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
 
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, LabelStudioNotFound
 from backend.labelstudio_tasks import TaskCalls, field_filter
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,18 @@ class PredictionCalls(TaskCalls):
                 logger.info("%d tasks were deleted meanwhile.", len(remaining) - len(present))
                 remaining = present
         return self._import_predictions(project_id, remaining)
+
+    def delete_predictions(self, task_id: int, version: str) -> int:
+        """Delete a task's predictions of a version, one by one; how many there were.
+
+        For single tasks only: on SQLite, Label Studio fails people's submits during bulk deletes.
+        """
+        rows = self._http.get("/api/predictions/", {"task": task_id})
+        found = [int(row["id"]) for row in rows if row.get("model_version") == version]
+        for prediction_id in found:
+            with contextlib.suppress(LabelStudioNotFound):
+                self._http.call("DELETE", f"/api/predictions/{prediction_id}/")
+        return len(found)
 
     def tasks_with_version(self, project_id: int, version: str) -> set[int]:
         """Numbers of the tasks that have a prediction of exactly that version."""

@@ -1,13 +1,18 @@
 """One trainer per project: a row with an owner and a heartbeat.
 
-A trainer that is silent for ``lease_seconds`` loses its projects to whoever asks next. Before it
+A trainer that is silent for ``lease_seconds`` loses its projects to whoever asks next; one whose
+process has ended loses them at once to a trainer of the same machine. Before it
 promotes anything, a trainer checks in the same transaction that the lease is still its own, so that
 one that woke up late cannot overwrite the work of the one that took over.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import time
+import uuid
+from pathlib import Path
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -38,7 +43,8 @@ class Leases:
             if lease is None:
                 session.add(Lease(project_id=project_id, owner=self.owner, heartbeat_at=now))
                 return True
-            if lease.owner != self.owner and lease.heartbeat_at > now - self.seconds:
+            fresh = lease.heartbeat_at > now - self.seconds and not _has_ended(lease.owner)
+            if lease.owner != self.owner and fresh:
                 return False
             lease.owner, lease.heartbeat_at = self.owner, now
             return True
@@ -72,3 +78,33 @@ class Leases:
         with self._store.write() as session:
             session.execute(delete(Lease).where(Lease.owner == self.owner))
             session.execute(delete(TrainerProcess).where(TrainerProcess.owner == self.owner))
+
+
+def owner_name() -> str:
+    """A name for this process that no other has, and that tells this machine when it has ended."""
+    return f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _has_ended(owner: str) -> bool:
+    """Whether the owner is a process of this machine that is no more; False when unknown."""
+    machine, _, number = owner.rpartition("-")[0].rpartition("-")
+    if machine != _machine() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _machine() -> str:
+    """Host, and where the system tells them, its start and the space of its process ids: machines
+    and containers may share a name, but never all three."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        space = str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        boot = space = "0"
+    return f"{socket.gethostname()[:60]}-{boot}-{space}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -68,13 +68,10 @@ class Predictor:
     ) -> tuple[str, list[Prediction]]:
         """Version and predictions. A task whose image cannot be had never harms the others."""
         artifact = self._champions.get(project_id)
-        if artifact is None:
-            seed = self._settings.seed
-            return version_name(0), [
-                unlearned_prediction(project_id, task.id or 0, seed) for task in tasks
-            ]
         controls = self._controls(project_id, label_config)
         uris = [image_uris(task.data, controls) for task in tasks]
+        if artifact is None:
+            return version_name(0), self._unlearned(project_id, tasks, uris)
         vectors = self._vectors(artifact, tasks, uris)
         embeddings = {}
         for data_key in {control.data_key for control in controls}:
@@ -89,6 +86,31 @@ class Predictor:
         return version_name(artifact.version), [
             found.get(position, missing_image_prediction()) for position in range(len(tasks))
         ]
+
+    def _unlearned(
+        self, project_id: int, tasks: Sequence[PredictTask], uris: Sequence[Mapping[str, str]]
+    ) -> list[Prediction]:
+        """Places in a fixed random order; what is known to have no image comes last."""
+        broken = self._broken({uri for found in uris for uri in found.values()})
+        return [
+            missing_image_prediction()
+            if broken.issuperset(found.values())
+            else unlearned_prediction(project_id, task.id or 0, self._settings.seed)
+            for task, found in zip(tasks, uris, strict=True)
+        ]
+
+    def _broken(self, uris: Collection[str]) -> set[str]:
+        by_key = {source_key(uri): uri for uri in uris}
+        keys, found = list(by_key), set[str]()
+        with self._store.read() as session:
+            for start in range(0, len(keys), SQL_SLICE):
+                query = select(ImageSource.source).where(
+                    ImageSource.source.in_(keys[start : start + SQL_SLICE]),
+                    ImageSource.digest.is_(None),
+                    ImageSource.failure != "",
+                )
+                found.update(by_key[key] for key in session.scalars(query))
+        return found
 
     def _controls(self, project_id: int, label_config: str | None) -> tuple[Control, ...]:
         if label_config:

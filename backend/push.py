@@ -73,12 +73,14 @@ class Pace:
 class PushPlan:
     """Predictions that Label Studio lacks, soonest first.
 
-    ``unscored`` more tasks wait for an embedding.
+    ``unscored`` more tasks wait for an embedding. Those in ``replaced`` carry a prediction of the
+    same version that is no longer right: their image was mended, or turned out to be broken.
     """
 
     number: int
     predictions: list[tuple[int, Prediction]]
     unscored: int
+    replaced: frozenset[int] = frozenset()
 
     @property
     def version(self) -> str:
@@ -97,18 +99,23 @@ def plan_push(
         )
     ).all()
     lacking = {task_id for task_id, version, _ in rows if version != number}
-    last = {t for t, version, score in rows if version == number and score == LAST_SCORE}
-    if not lacking and not last:
-        return PushPlan(number, [], 0)
+    # Where a killed push was not seen to end, the score that Label Studio holds is not known.
+    held = {t: score for t, version, score in rows if version == number and score is not None}
+    last = {t for t, score in held.items() if score == LAST_SCORE}
     if artifact is None:
-        found = {t: unlearned_prediction(project.id, t, settings.seed) for t in lacking}
-    else:
+        broken = _without_image(session, project.id)
+        wrong = {t for t in held if (t in broken) != (t in last)}
+        found = _unlearned(project.id, lacking | wrong, broken, settings.seed)
+    elif lacking or last:
         found = _score(session, project, artifact, settings, lacking | last)
         for task_id in _without_image(session, project.id) & lacking - found.keys():
             found[task_id] = missing_image_prediction()
-    ready = [(t, p) for t, p in found.items() if t in lacking or p.score != LAST_SCORE]
+        wrong = {t for t in last & found.keys() if found[t].score != LAST_SCORE}
+    else:
+        found, wrong = {}, set()
+    ready = [(t, p) for t, p in found.items() if t in lacking or t in wrong]
     ready.sort(key=lambda item: (item[1].score, item[0]))
-    return PushPlan(number, ready, len(lacking - found.keys()))
+    return PushPlan(number, ready, len(lacking - found.keys()), frozenset(wrong))
 
 
 def push(
@@ -182,6 +189,9 @@ def _push_part(
         if project.pushing or project.champion != plan.number:
             return False
         project.pushing = True
+    for task_id, _ in part:
+        if task_id in plan.replaced:
+            client.delete_predictions(task_id, plan.version)
     created = client.import_predictions(
         project_id,
         [
@@ -220,6 +230,18 @@ def _settle(session: Session, project_id: int, number: int) -> bool:
     project = session.get_one(Project, project_id, with_for_update=True)
     project.pushing = project.champion != number
     return not project.pushing
+
+
+def _unlearned(
+    project_id: int, task_ids: set[int], broken: set[int], seed: int
+) -> dict[int, Prediction]:
+    """Places in a fixed random order; what has no image comes last."""
+    return {
+        task_id: missing_image_prediction()
+        if task_id in broken
+        else unlearned_prediction(project_id, task_id, seed)
+        for task_id in task_ids
+    }
 
 
 def _score(

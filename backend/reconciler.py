@@ -75,6 +75,8 @@ class Reconciler:
         self.project_id = project_id
         self._wake_at = 0.0
         self._said: str | None = None
+        self._waited: str | None = None
+        self._tried_in_vain = ""
 
     def run(self, stopping: Callable[[], bool]) -> float:
         """Do every missing step, or what there is time for; the time at which to go on."""
@@ -191,8 +193,10 @@ class Reconciler:
             state = learning_state(session, project, backbone)
         champion = tools.champions.get(self.project_id)
         lost = bool(project.champion) and (champion is None or champion.version != project.champion)
+        lost = lost and self._tried_in_vain != state.digest
         now = time.time()
         if not state.labels:
+            self._answer_request(project)
             return self._wait("no labels yet")
         if state.digest == project.attempted and not lost:
             return self._up_to_date(project)
@@ -201,22 +205,30 @@ class Reconciler:
         if not (asked or setup_changed or lost or self._due(project, state.changed, now)):
             return False
         self._say(f"training on {state.labels} labels")
+        # A lost champion is learned anew from the same labels, with nothing to compare it with.
+        rival = None if lost else champion
         report = train(
             tools.store,
             tools.leases,
             tools.settings,
             self.project_id,
             backbone,
-            champion,
+            rival,
             project.champion,
         )
         log.info("project %d: trained: %s", self.project_id, report)
+        if report.reason == TOO_LITTLE:
+            self._tried_in_vain = state.digest
         return True
 
-    def _up_to_date(self, project: Project) -> bool:
+    def _answer_request(self, project: Project) -> None:
+        """Take back a request for a training that has nothing to learn."""
         if project.train_requested_at is not None:
             with self.tools.store.write() as session:
                 session.get_one(Project, self.project_id).train_requested_at = None
+
+    def _up_to_date(self, project: Project) -> bool:
+        self._answer_request(project)
         with self.tools.store.read() as session:
             newest = newest_version(session, self.project_id)
         if newest is None:
@@ -307,10 +319,10 @@ class Reconciler:
             session.get_one(Project, self.project_id).activity = activity
 
     def _wait(self, reason: str) -> bool:
-        with self.tools.store.write() as session:
-            project = session.get_one(Project, self.project_id)
-            if project.waiting != reason:
-                project.waiting = reason
+        if reason != self._waited:
+            self._waited = reason
+            with self.tools.store.write() as session:
+                session.get_one(Project, self.project_id).waiting = reason
         return False
 
     def _wake_before(self, moment: float | None) -> None:

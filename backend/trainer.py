@@ -8,12 +8,9 @@ when it is back, the next look finds whatever was missed.
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 import threading
 import time
-import uuid
 
 from sqlalchemy import select
 
@@ -23,7 +20,7 @@ from backend.errors import LeaseLost
 from backend.hints import hinted_projects
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
-from backend.lease import Leases
+from backend.lease import Leases, owner_name
 from backend.push import Pace
 from backend.reconciler import Reconciler, Tools
 from backend.settings import Settings, label_studio_access
@@ -47,7 +44,7 @@ class Trainer:
         store = Store(settings.database_address)
         store.migrate()
         client = LabelStudio(url, api_key, settings.label_studio_timeout)
-        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        owner = owner_name()
         self.tools = Tools(
             settings=settings,
             store=store,

@@ -223,4 +223,4 @@ def _manifest(
 def _library_versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("numpy", "scikit-learn", "torch", "torchvision")}
+    return {name: version(name) for name in ("numpy", "scipy", "torch", "torchvision")}

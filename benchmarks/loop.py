@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ class Loop:
 @contextmanager
 def running_loop(*, fast_import: bool, **settings: str) -> Iterator[Loop]:
     """Start everything in a temporary folder and stop it at the end."""
+    # Stopped from outside, Python would leave the children running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cache = REPOSITORY / ".cache"
     cache.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:

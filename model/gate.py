@@ -62,7 +62,9 @@ def decide(
         raise ArgumentError(f"minimum is {minimum!r}; at least 1 is needed.")
     n = challenger.size
     if champion_correct is None:
-        return GateDecision(True, "Kept: the first version.", n, None, _mean(challenger), 0, 0)
+        return GateDecision(
+            True, "Kept: there is no version to compare it with.", n, None, _mean(challenger), 0, 0
+        )
     champion = _flags("champion_correct", champion_correct)
     if champion.shape != challenger.shape:
         raise ArgumentError(

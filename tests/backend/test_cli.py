@@ -44,7 +44,7 @@ def _answer_training(store: Store, *, version: int | None) -> None:
                         number=version,
                         created_at=0.0,
                         kept=True,
-                        reason="Kept: the first version.",
+                        reason="Kept: there is no version to compare it with.",
                         labels=12,
                         backbone="b",
                         metrics={},

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from backend.errors import LeaseLost
-from backend.lease import Leases
+from backend.lease import Leases, owner_name
 from backend.store import Store
 from backend.tables import Lease, Project
 
@@ -62,3 +65,12 @@ def test_another_owner_cannot_release_it(store: Store) -> None:
     assert first.acquire(1)
     second.release(1)
     assert not second.acquire(1)
+
+
+def test_a_project_of_a_process_that_has_ended_is_free_at_once(store: Store) -> None:
+    command = "from backend.lease import owner_name; print(owner_name())"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert Leases(store, done.stdout.strip(), 30).acquire(1)
+    living = Leases(store, owner_name(), 30)
+    assert living.acquire(1)
+    assert not Leases(store, owner_name(), 30).acquire(1)

@@ -103,6 +103,7 @@ def test_an_image_that_is_mended_gets_its_place(learned: Tables, settings: Setti
     plan = _plan(learned, settings)
     assert [task_id for task_id, _ in plan.predictions] == [40]
     assert plan.predictions[0][1].score < 1
+    assert plan.replaced == {40}
 
 
 def test_a_task_without_an_image_is_served_last(learned: Tables, settings: Settings) -> None:
@@ -124,3 +125,18 @@ def test_the_head_goes_first_only_while_that_pays() -> None:
         *[False] * Pace.TRY_AGAIN_AFTER,
         True,
     ]
+
+
+def test_an_image_found_broken_before_anything_is_learned_goes_last(
+    tables: Tables, settings: Settings
+) -> None:
+    tables.clusters(5)
+    tables.task(9)
+    _pushed(tables, _plan(tables, settings))
+    _break_image(tables, 9)
+    plan = _plan(tables, settings)
+    ((task_id, prediction),) = plan.predictions
+    assert (task_id, prediction.score, prediction.result) == (9, 1.0, [])
+    assert plan.replaced == {9}
+    _pushed(tables, plan)
+    assert _plan(tables, settings).predictions == []

@@ -20,7 +20,7 @@ from tests.e2e.digits import (
 )
 from tests.e2e.label_studio_person import Json, choice_results
 from tests.e2e.label_studio_server import LabelStudioServer
-from tests.e2e.tiebreak_processes import TiebreakProcesses, labels_learned
+from tests.e2e.tiebreak_processes import TiebreakProcesses, labels_learned, wait_until
 
 CLASSES = {str(digit) for digit in range(10)}
 
@@ -246,6 +246,12 @@ def test_images_that_cannot_be_had_harm_no_others(
     local = [{"data": {"image": f"/data/local-files/?d=digits/{name}"}} for name in names]
     broken = admin.import_tasks(project, [*local, {"data": {"image": "file:///etc/hostname"}}])
     backend = connect_by_hand(admin, project, tiebreak.url)
+
+    def broken_come_last() -> bool:
+        held = predictions_of(admin, project, "v0")
+        return all([p["score"] for p in held.get(task, ())] == [1.0] for task in broken)
+
+    wait_until(broken_come_last, 60, tiebreak.tails)
     for number, task in enumerate(good[:6]):
         admin.submit(task, label=str(number % 3))
     tiebreak.wait(project, lambda s: s["controls"] and s["controls"][0]["labels"] == 6)

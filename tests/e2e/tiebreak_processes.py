@@ -98,10 +98,11 @@ class TiebreakProcesses:
 
     def close(self) -> None:
         """Stop whatever runs."""
+        # The server waits for open connections before it ends.
+        self._client.close()
         for name in list(self._running):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop(name)
-        self._client.close()
 
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run another command, such as ``connect``, with the same settings."""

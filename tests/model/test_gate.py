@@ -16,7 +16,7 @@ def flags(right: int, n: int) -> np.ndarray:
 def test_the_first_version_is_kept():
     decision = decide(None, flags(3, 20), margin=0.02)
     assert decision.promote
-    assert decision.reason == "Kept: the first version."
+    assert decision.reason == "Kept: there is no version to compare it with."
     assert (decision.n, decision.champion_accuracy, decision.challenger_accuracy) == (
         20,
         None,
