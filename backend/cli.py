@@ -228,9 +228,12 @@ def versions(
     if prune:
         return _prune(store, settings, row.id, dry_run, as_json)
     found: dict[str, Any]
+    shown: Any
     if len(numbers) == 2:
-        found = known.compare_versions(store, settings, row.id, *numbers)
-        shown: Any = text.comparison_text(found)
+        from backend.compare_versions import compare_versions
+
+        compared = compare_versions(store, settings, row.id, *numbers)
+        found, shown = asdict(compared), text.comparison_text(compared)
     elif numbers:
         found = known.show_version(store, settings, row.id, numbers[0])
         shown = _escaped(text.version_text(found))

@@ -1,4 +1,4 @@
-"""The versions of a project: show one, compare two, promote one by hand, roll back.
+"""The versions of a project: show one, promote one by hand, roll back.
 
 A promotion is one small transaction that never waits for the trainer. It switches what serves and
 asks the trainer to find out what Label Studio still holds of that version, so that only the tasks
@@ -78,6 +78,13 @@ def bytes_on_disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
 
 
+def load_version(settings: Settings, project_id: int, row: Version) -> Artifact:
+    """What a version's files hold; :class:`SetupError` when it was pruned, else ArtifactError."""
+    if row.pruned:
+        raise _pruned(row.number)
+    return load_artifact(artifact_folder(settings.data_dir, project_id, row.number))
+
+
 def show_version(store: Store, settings: Settings, project_id: int, number: int) -> dict[str, Any]:
     """A version with what its files hold: heads, manifest, size, and what is wrong with them."""
     with store.read() as session:
@@ -86,7 +93,7 @@ def show_version(store: Store, settings: Settings, project_id: int, number: int)
     folder = artifact_folder(settings.data_dir, project_id, number)
     found |= {"bytes": bytes_on_disk(folder), "problem": "", "heads": [], "manifest": {}}
     try:
-        artifact = _load(settings, project_id, row)
+        artifact = load_version(settings, project_id, row)
     except (ArtifactError, SetupError) as error:
         return found | {"problem": error.message}
     heads = [
@@ -94,38 +101,6 @@ def show_version(store: Store, settings: Settings, project_id: int, number: int)
         for name, head in artifact.heads.items()
     ]
     return found | {"heads": heads, "manifest": artifact.manifest}
-
-
-def compare_versions(
-    store: Store, settings: Settings, project_id: int, first: int, second: int
-) -> dict[str, Any]:
-    """Two versions on the same held-out images, as they are labelled now.
-
-    ``accuracies`` are shares of the ``images`` that each gets right, None without any;
-    ``gained`` images are right with the second version only, ``lost`` with the first only.
-    """
-    from backend.dataset import labelled_images
-    from backend.training import judge
-
-    with store.read() as session:
-        project = session.get_one(Project, project_id)
-        rows = [get_version(session, project_id, number) for number in (first, second)]
-        before, after = (_load(settings, project_id, row) for row in rows)
-        shown = [version_json(row, project.champion) for row in rows]
-        found: dict[str, Any] = {"project": project_id, "versions": shown}
-        if before.backbone != after.backbone:
-            why = f"They read features of two networks, {before.backbone} and {after.backbone}."
-            return found | _counts(0, None, None, 0, 0, why)
-        data = [
-            labelled_images(session, project, control, after.backbone, settings.holdout_share)
-            for control in controls_of(project)
-        ]
-    if not any(part.held_out.any() for part in data):
-        return found | _counts(0, None, None, 0, 0, "There are no held-out labels yet.")
-    seen = judge(data, after.heads, before, after.backbone, settings.gate_margin)
-    return found | _counts(
-        seen.n, seen.champion_accuracy, seen.challenger_accuracy, seen.gained, seen.lost, ""
-    )
 
 
 def promote(store: Store, settings: Settings, project_id: int, number: int) -> Promotion:
@@ -202,7 +177,7 @@ def _check(store: Store, settings: Settings, project_id: int, number: int) -> li
         project = session.get_one(Project, project_id)
         row = get_version(session, project_id, number)
         controls = controls_of(project)
-    artifact = _load(settings, project_id, row)
+    artifact = load_version(settings, project_id, row)
     if project.champion == number:
         return []
     _require_backbone(settings, row)
@@ -214,12 +189,6 @@ def _check(store: Store, settings: Settings, project_id: int, number: int) -> li
             f"what is added by {settings.strategy}."
         )
     return warnings + _misfits(artifact, controls)
-
-
-def _load(settings: Settings, project_id: int, row: Version) -> Artifact:
-    if row.pruned:
-        raise _pruned(row.number)
-    return load_artifact(artifact_folder(settings.data_dir, project_id, row.number))
 
 
 def _require_backbone(settings: Settings, row: Version) -> None:
@@ -265,20 +234,3 @@ def _pruned(number: int) -> SetupError:
         f"The files of {version_name(number)} were pruned.",
         mend="Choose a version that still has its files: tiebreak versions PROJECT",
     )
-
-
-def _counts(
-    images: int,
-    first: float | None,
-    second: float | None,
-    gained: int,
-    lost: int,
-    note: str,
-) -> dict[str, Any]:
-    return {
-        "images": images,
-        "accuracies": [first, second],
-        "gained": gained,
-        "lost": lost,
-        "note": note,
-    }

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from backend.prune import PruneReport
+
+if TYPE_CHECKING:
+    from backend.compare_versions import Comparison
 
 
 def version_table(versions: Sequence[dict[str, Any]]) -> Table:
@@ -51,16 +54,19 @@ def version_text(version: dict[str, Any]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in lines.items())
 
 
-def comparison_text(found: dict[str, Any]) -> str:
-    """Two versions in one sentence."""
-    if found["note"]:
-        return f"{found['note']} So the two cannot be compared on the same images."
-    first, second = (version["version"] for version in found["versions"])
-    before, after = found["accuracies"]
-    return (
-        f"Of {found['images']} held-out labels {first} gets {before:.1%} right and {second} "
-        f"{after:.1%}: from {first} to {second}, {found['gained']} gained and {found['lost']} lost."
-    )
+def comparison_text(found: Comparison) -> str:
+    """Two versions in one sentence, and the tasks that one of them alone gets right."""
+    if found.note:
+        return f"{found.note} So the two cannot be compared on the same images."
+    first, second = (version["version"] for version in found.versions)
+    lines = [
+        f"Of {found.images} held-out labels {first} gets {_share(found.accuracies[0])} right, "
+        f"{second} {_share(found.accuracies[1])}."
+    ]
+    for version, tasks in ((second, found.gained), (first, found.lost)):
+        if tasks:
+            lines.append(f"Right with {version} alone: tasks {', '.join(map(str, tasks))}.")
+    return "\n".join(lines)
 
 
 def prune_text(report: PruneReport) -> str:
@@ -76,12 +82,16 @@ def accuracy(version: dict[str, Any]) -> str:
     """Share of the held-out images that a version got right when it was trained."""
     held_out = version["metrics"].get("holdout") or {}
     share = held_out.get("challenger_accuracy")
-    return "–" if share is None else f"{share:.1%} of {held_out.get('n', 0)}"
+    return "–" if share is None else f"{_share(share)} of {held_out.get('n', 0)}"
 
 
 def when(moment: float) -> str:
     """A time of this machine's zone, to the minute."""
     return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _state(version: dict[str, Any]) -> str:

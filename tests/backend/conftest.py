@@ -17,9 +17,10 @@ from backend.store import Store
 from backend.sync import source_key
 from backend.tables import Embedding, ImageSource, Label, Project, Task, TaskImage
 from tests.backend.peers import make, other, studio
-from tests.backend.prediction_keeper import keeper
+from tests.backend.prediction_keeper import keeper, keeper_client
+from tests.backend.saved_versions import three
 
-__all__ = ["keeper", "make", "other", "studio"]
+__all__ = ["keeper", "keeper_client", "make", "other", "studio", "three"]
 
 
 @pytest.fixture

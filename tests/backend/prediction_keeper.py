@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from backend.labelstudio import LabelStudio
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -81,3 +83,10 @@ def keeper() -> Iterator[PredictionKeeper]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def keeper_client(keeper: PredictionKeeper) -> Iterator[LabelStudio]:
+    """Tiebreak's own client of the keeper."""
+    with LabelStudio(keeper.url, "0" * 40) as made:
+        yield made

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from backend.champion import artifact_folder, replace_champion
 from backend.settings import Settings
-from backend.tables import Project, Version
+from backend.tables import Embedding, Project, Version
 from model.artifact import Artifact, save_artifact
 from model.head import Head
-from tests.backend.conftest import Tables
+
+if TYPE_CHECKING:
+    from tests.backend.conftest import Tables
 
 IDENTITY = "mobilenet_v2-b0353104-224px"
 """What the backbone of the settings calls itself."""
@@ -53,3 +56,18 @@ def save_version(
         )
         if kept:
             replace_champion(session.get_one(Project, 1), number)
+
+
+def embed_again(tables: Tables) -> None:
+    """The same features under the name of the network that the settings name."""
+    with tables.store.write() as session:
+        for row in session.query(Embedding).all():
+            session.merge(Embedding(digest=row.digest, backbone=IDENTITY, vector=row.vector))
+
+
+@pytest.fixture
+def three(tables: Tables, settings: Settings) -> Tables:
+    """Versions v1 and v3 were kept, v2 was refused; v3 serves."""
+    for number, kept in ((1, True), (2, False), (3, True)):
+        save_version(tables, settings, number, kept=kept)
+    return tables

@@ -13,25 +13,16 @@ from backend.store import Store
 from backend.tables import Project
 from tests.backend.conftest import Tables
 from tests.backend.prediction_keeper import PredictionKeeper
-from tests.backend.saved_versions import save_version
 
 
 @pytest.fixture(autouse=True)
 def environment(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, keeper: PredictionKeeper
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, keeper: PredictionKeeper, three: Tables
 ) -> None:
     monkeypatch.setenv("TIEBREAK_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("LABEL_STUDIO_URL", keeper.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0" * 40)
     monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture(autouse=True)
-def three(tables: Tables, settings: Settings) -> Tables:
-    """Versions v1 and v3 were kept, v2 was refused; v3 serves."""
-    for number, kept in ((1, True), (2, False), (3, True)):
-        save_version(tables, settings, number, kept=kept)
-    return tables
 
 
 def _run(*arguments: str) -> Result:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from alembic import command
@@ -11,43 +8,26 @@ from sqlalchemy import text
 
 from backend.champion import Champions, artifact_folder
 from backend.dataset import learning_state
-from backend.errors import LabelStudioUnreachable, SetupError
+from backend.errors import SetupError
 from backend.hints import pending_look
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.projects import list_versions
-from backend.prune import PruneReport, prune
 from backend.push import Pace, PushPlan, plan_push, push, recover_push
 from backend.settings import Settings
 from backend.store import MIGRATIONS, Store
-from backend.tables import Embedding, Project, Version
+from backend.tables import Project, Version
 from backend.training import CHANGED_MEANWHILE, TrainingReport, train
 from backend.versions import (
-    compare_versions,
     promote,
     roll_back,
     show_version,
     version_number,
 )
-from model.audit import in_holdout
 from model.errors import ArtifactError
 from tests.backend.conftest import SINGLE, Tables
 from tests.backend.prediction_keeper import PredictionKeeper
-from tests.backend.saved_versions import IDENTITY, save_version
-
-
-@pytest.fixture
-def three(tables: Tables, settings: Settings) -> Tables:
-    """Versions v1 and v3 were kept, v2 was refused; v3 serves."""
-    for number, kept in ((1, True), (2, False), (3, True)):
-        save_version(tables, settings, number, kept=kept)
-    return tables
-
-
-@pytest.fixture
-def client(keeper: PredictionKeeper) -> Iterator[LabelStudio]:
-    with LabelStudio(keeper.url, "0" * 40) as made:
-        yield made
+from tests.backend.saved_versions import IDENTITY, embed_again, save_version
 
 
 @pytest.fixture
@@ -202,38 +182,6 @@ def test_a_version_is_shown_with_what_its_files_hold(
     assert "is damaged" in show_version(store, settings, 1, 3)["problem"]
 
 
-def test_two_versions_are_compared_on_the_same_images(
-    tables: Tables, store: Store, settings: Settings
-) -> None:
-    half = settings.model_copy(update={"holdout_share": 0.5})
-    save_version(tables, settings, 1, weights=np.eye(16, 3, dtype=np.float32))
-    save_version(tables, settings, 2, weights=np.eye(16, 3, dtype=np.float32)[:, [1, 0, 2]])
-    found = compare_versions(store, half, 1, 1, 2)
-    assert (found["images"], found["note"]) == (0, "There are no held-out labels yet.")
-    # v1 tells all three classes, v2 takes cats for dogs and dogs for cats.
-    digests = [tables.task(n, np.eye(3, 16)[n % 3]) for n in range(1, 31)]
-    for n in range(1, 31):
-        tables.label(n, ("cat", "dog", "owl")[n % 3])
-    _embed_again(tables)
-    held = [n for n, digest in enumerate(digests, start=1) if in_holdout(digest, 0.5)]
-    owls = sum(n % 3 == 2 for n in held)
-    found = compare_versions(store, half, 1, 1, 2)
-    assert found["images"] == len(held)
-    assert found["accuracies"] == [1.0, pytest.approx(owls / len(held))]
-    assert (found["gained"], found["lost"]) == (0, len(held) - owls)
-    with store.write() as session:
-        session.get_one(Version, (1, 1)).backbone = "resnet18-aabbccdd-224px"
-    save_version(tables, settings, 3, backbone="resnet18-aabbccdd-224px")
-    assert "two networks" in compare_versions(store, half, 1, 2, 3)["note"]
-
-
-def _embed_again(tables: Tables) -> None:
-    """The same features under the name of the network that the settings name."""
-    with tables.store.write() as session:
-        for row in session.query(Embedding).all():
-            session.merge(Embedding(digest=row.digest, backbone=IDENTITY, vector=row.vector))
-
-
 def _learn(tables: Tables, leases: Leases, settings: Settings, labels: int) -> TrainingReport:
     classes = [("cat", "dog", "owl")[n % 3] for n in range(labels)]
     for task_id, name in enumerate(classes, start=1):
@@ -246,7 +194,7 @@ def _learn(tables: Tables, leases: Leases, settings: Settings, labels: int) -> T
 def learned(tables: Tables, leases: Leases, settings: Settings) -> Tables:
     """60 tasks; v1 learned from 20 labels, v2 from 30 and serves."""
     tables.clusters(60)
-    _embed_again(tables)
+    embed_again(tables)
     assert _learn(tables, leases, settings, 20).version == 1
     assert _learn(tables, leases, settings, 30).kept
     return tables
@@ -299,27 +247,27 @@ def _push(
 def test_after_a_rollback_only_what_came_since_is_pushed(
     learned: Tables,
     store: Store,
-    client: LabelStudio,
+    keeper_client: LabelStudio,
     keeper: PredictionKeeper,
     leases: Leases,
     settings: Settings,
 ) -> None:
     roll_back(store, settings, 1)
-    recover_push(store, client, 1, "v1")
-    _push(learned, client, leases, settings, _plan(learned, settings))
+    recover_push(store, keeper_client, 1, "v1")
+    _push(learned, keeper_client, leases, settings, _plan(learned, settings))
     promote(store, settings, 1, 2)
-    recover_push(store, client, 1, "v2")
-    _push(learned, client, leases, settings, _plan(learned, settings))
+    recover_push(store, keeper_client, 1, "v2")
+    _push(learned, keeper_client, leases, settings, _plan(learned, settings))
     learned.task(61, np.eye(3, 16)[0])
-    _embed_again(learned)
+    embed_again(learned)
     roll_back(store, settings, 1)
 
     assert learned.project().pushing
-    recover_push(store, client, 1, "v1")
+    recover_push(store, keeper_client, 1, "v1")
     assert not learned.project().pushing
     plan = _plan(learned, settings)
     assert [task_id for task_id, _ in plan.predictions] == [61]
-    _push(learned, client, leases, settings, plan)
+    _push(learned, keeper_client, leases, settings, plan)
     held = [task_id for task_id, version in keeper.held if version == "v1"]
     assert sorted(held) == list(range(31, 62))
     assert keeper.orders_by == learned.project().served == "v1"
@@ -328,16 +276,16 @@ def test_after_a_rollback_only_what_came_since_is_pushed(
 def test_a_plan_made_before_a_rollback_sends_nothing(
     learned: Tables,
     store: Store,
-    client: LabelStudio,
+    keeper_client: LabelStudio,
     keeper: PredictionKeeper,
     leases: Leases,
     settings: Settings,
 ) -> None:
     stale = _plan(learned, settings)
     roll_back(store, settings, 1)
-    _push(learned, client, leases, settings, stale)
+    _push(learned, keeper_client, leases, settings, stale)
     # Of the version that serves now nothing is sent either, before Label Studio was asked.
-    _push(learned, client, leases, settings, _plan(learned, settings))
+    _push(learned, keeper_client, leases, settings, _plan(learned, settings))
     assert (keeper.held, keeper.orders_by) == ([], "")
     assert learned.project().pushing
 
@@ -345,87 +293,21 @@ def test_a_plan_made_before_a_rollback_sends_nothing(
 def test_a_rollback_during_a_push_is_not_forgotten(
     learned: Tables,
     store: Store,
-    client: LabelStudio,
+    keeper_client: LabelStudio,
     keeper: PredictionKeeper,
     leases: Leases,
     settings: Settings,
 ) -> None:
     keeper.while_storing = lambda: roll_back(store, settings, 1)
-    _push(learned, client, leases, settings, _plan(learned, settings))
+    _push(learned, keeper_client, leases, settings, _plan(learned, settings))
     assert {version for _, version in keeper.held} == {"v2"}
     assert learned.project().pushing
     assert keeper.orders_by == ""
     # The promotion that comes while Label Studio is asked is not forgotten either.
-    recover_push(store, client, 1, "v2")
+    recover_push(store, keeper_client, 1, "v2")
     assert learned.project().pushing
-    recover_push(store, client, 1, "v1")
+    recover_push(store, keeper_client, 1, "v1")
     assert not learned.project().pushing
-
-
-def _names(report: PruneReport) -> tuple[list[str], dict[str, str]]:
-    return report.removed, report.kept
-
-
-def test_pruning_keeps_what_is_needed(
-    tables: Tables,
-    store: Store,
-    client: LabelStudio,
-    keeper: PredictionKeeper,
-    settings: Settings,
-) -> None:
-    two = settings.model_copy(update={"keep_versions": 2})
-    for number in range(1, 9):
-        save_version(tables, settings, number, kept=number != 6)
-    keeper.held = [(1, "v3"), (2, "v3"), (3, "someone's own")]
-    promote(store, settings, 1, 2)
-    promote(store, settings, 1, 4)
-
-    removed = ["v1", "v5", "v6"]
-    kept = {
-        "v2": "served before",
-        "v3": "2 predictions in Label Studio name it",
-        "v4": "serves",
-        "v7": "one of the newest 2",
-        "v8": "served before",
-    }
-    planned = prune(store, client, two, 1, dry_run=True)
-    assert _names(planned) == (removed, kept)
-    assert tables.project().history == [1, 2, 3, 4, 5, 7, 8, 2]
-    assert _served_by(tables, settings) == 4
-    sizes = {n: show_version(store, settings, 1, n)["bytes"] for n in range(1, 9)}
-    assert planned.bytes == sizes[1] + sizes[5] + sizes[6] > 0
-
-    done = prune(store, client, two, 1)
-    assert replace(done, dry_run=True) == planned
-    on_disk = {n for n in range(1, 9) if artifact_folder(settings.data_dir, 1, n).exists()}
-    assert on_disk == {2, 3, 4, 7, 8}
-    assert tables.project().history == [2, 3, 4, 7, 8, 2]
-    with store.read() as session:
-        assert {v["version"] for v in list_versions(session, 1) if v["pruned"]} == set(removed)
-    with pytest.raises(SetupError, match="files of v5 were pruned"):
-        promote(store, settings, 1, 5)
-    assert _names(prune(store, client, two, 1)) == ([], kept)
-
-
-def test_a_pruning_that_was_killed_is_finished(
-    three: Tables, store: Store, client: LabelStudio, settings: Settings
-) -> None:
-    one = settings.model_copy(update={"keep_versions": 1})
-    with store.write() as session:
-        session.get_one(Version, (1, 2)).pruned = True
-    assert artifact_folder(settings.data_dir, 1, 2).exists()
-    assert prune(store, client, one, 1).removed == ["v2"]
-    assert not artifact_folder(settings.data_dir, 1, 2).exists()
-
-
-def test_nothing_is_pruned_while_label_studio_is_away(
-    three: Tables, store: Store, settings: Settings
-) -> None:
-    one = settings.model_copy(update={"keep_versions": 1})
-    client = LabelStudio("http://127.0.0.1:9", "0" * 40)
-    with client, pytest.raises(LabelStudioUnreachable):
-        prune(store, client, one, 1)
-    assert artifact_folder(settings.data_dir, 1, 2).exists()
 
 
 def test_projects_of_before_get_their_history(settings: Settings) -> None:

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backend.compare_versions import compare_versions
+from backend.settings import Settings
+from backend.store import Store
+from backend.tables import Version
+from model.audit import in_holdout
+from tests.backend.conftest import Tables
+from tests.backend.saved_versions import embed_again, save_version
+
+
+def test_two_versions_are_compared_on_the_same_images(
+    tables: Tables, store: Store, settings: Settings
+) -> None:
+    half = settings.model_copy(update={"holdout_share": 0.5})
+    save_version(tables, settings, 1, weights=np.eye(16, 3, dtype=np.float32))
+    save_version(tables, settings, 2, weights=np.eye(16, 3, dtype=np.float32)[:, [1, 0, 2]])
+    found = compare_versions(store, half, 1, 1, 2)
+    assert (found.images, found.note) == (0, "There are no held-out labels yet.")
+    # v1 tells all three classes, v2 takes cats for dogs and dogs for cats.
+    digests = [tables.task(n, np.eye(3, 16)[n % 3]) for n in range(1, 31)]
+    for n in range(1, 31):
+        tables.label(n, ("cat", "dog", "owl")[n % 3])
+    embed_again(tables)
+    held = [n for n, digest in enumerate(digests, start=1) if in_holdout(digest, 0.5)]
+    owls = [n for n in held if n % 3 == 2]
+    found = compare_versions(store, half, 1, 1, 2)
+    assert found.images == len(held)
+    assert found.accuracies == (1.0, pytest.approx(len(owls) / len(held)))
+    assert (found.gained, sorted(found.lost)) == ([], sorted(set(held) - set(owls)))
+    with store.write() as session:
+        session.get_one(Version, (1, 1)).backbone = "resnet18-aabbccdd-224px"
+    save_version(tables, settings, 3, backbone="resnet18-aabbccdd-224px")
+    assert "two networks" in compare_versions(store, half, 1, 2, 3).note
