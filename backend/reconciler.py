@@ -121,7 +121,13 @@ class Reconciler:
         if look is not None:
             forget_hints(self.tools.store, self.project_id, look.last_id)
         if report.added or report.removed or report.changed_labels:
-            log.info("project %d: %s", self.project_id, report)
+            log.info(
+                "project %d: %d tasks added, %d removed, %d labels changed",
+                self.project_id,
+                report.added,
+                report.removed,
+                report.changed_labels,
+            )
         return True
 
     def _look_widely(self, project: Project) -> SyncReport:
@@ -208,7 +214,9 @@ class Reconciler:
         # A lost champion is learned anew from the same labels, with nothing to compare it with.
         rival = None if lost else champion
         report = train(tools.store, tools.leases, tools.settings, self.project_id, backbone, rival)
-        log.info("project %d: trained: %s", self.project_id, report)
+        if report.version is not None:
+            name = version_name(report.version)
+            log.info("project %d: trained %s: %s", self.project_id, name, report.reason)
         if report.version is None:
             self._tried_in_vain = state.digest
         return True
