@@ -22,7 +22,13 @@ from backend.errors import SetupError
 from backend.hints import add_hint
 from backend.labelstudio import LabelStudio
 from backend.logs import configure_logging
-from backend.projects import list_versions, newest_version, project_status, trainer_alive
+from backend.projects import (
+    ProjectStatus,
+    list_versions,
+    newest_version,
+    project_status,
+    trainer_alive,
+)
 from backend.settings import Settings, label_studio_access, load_settings
 from backend.store import Store
 from backend.tables import Project, version_name
@@ -165,7 +171,7 @@ def status(
         statuses = [project_status(session, row, settings.lease_seconds) for row in rows]
         alive = trainer_alive(session, settings.lease_seconds)
     if not as_json:
-        _print_status(statuses, alive)
+        _print_status(statuses, alive, settings)
     return {"trainer_alive": alive, "projects": [s.as_json() for s in statuses]}
 
 
@@ -348,12 +354,17 @@ def _find(store: Store, wanted: str) -> Project:
     )
 
 
-def _print_status(statuses: list[Any], alive: bool) -> None:
+def _print_status(statuses: list[ProjectStatus], alive: bool, settings: Settings) -> None:
+    if not statuses:
+        errors.print(f"No project is connected in the data folder {settings.data_dir.resolve()}.")
+        errors.print("Connect one: tiebreak connect PROJECT; or name the folder: TIEBREAK_DATA_DIR")
+        return
     table = Table(box=None, pad_edge=False)
     for heading in ("project", "version", "labelled", "queue", "images", "state"):
         table.add_column(heading)
     for s in statuses:
-        state = s.error or s.config_problem or s.activity or s.waiting or "up to date"
+        trouble = s.error or s.config_problem
+        state = "trouble, see below" if trouble else s.activity or s.waiting or "up to date"
         images = f"{s.embedded}/{s.images}" + (f", {s.broken} broken" if s.broken else "")
         table.add_row(
             _escaped(f"{s.id} {s.title}"),
@@ -364,6 +375,9 @@ def _print_status(statuses: list[Any], alive: bool) -> None:
             _escaped(state),
         )
     Console(highlight=False).print(table)
+    for s in statuses:
+        for trouble in filter(None, (s.error, s.config_problem)):
+            errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(trouble)}")
     if not alive:
         errors.print("No trainer is running. Start one: tiebreak trainer")
 

@@ -60,9 +60,9 @@ def connect_project(
     store = Store(settings.database_address)
     try:
         store.migrate()
-        # Before Label Studio calls /setup, so that the title is there from the start.
-        register_project(store, project_id, title=project.title, label_config=project.label_config)
         report = _connect(settings, label_studio, project, config, say)
+        # Not earlier: a project that Label Studio refuses to connect is left as it is.
+        register_project(store, project_id, title=project.title, label_config=project.label_config)
         add_hint(store, project_id, "CONNECTED", None, train=False)
     finally:
         store.close()

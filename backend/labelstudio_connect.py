@@ -20,8 +20,9 @@ PROTECTION_MEND = (
     "backend a public address in TIEBREAK_PUBLIC_URL. Then connect again."
 )
 _REACH_MEND = (
-    "Start the backend, and see from Label Studio's own machine or container that {url}/health "
-    "answers; if it knows the backend by another address, set TIEBREAK_PUBLIC_URL to that."
+    "Start the backend (tiebreak serve), and see from Label Studio's own machine or container that "
+    "{url}/health answers; if it knows the backend by another address, set TIEBREAK_PUBLIC_URL to "
+    "that."
 )
 _SETUP_MEND = "The backend's log says why; mostly the project's labelling config has to change."
 # The list of backends, and adding one, wait for each backend's /health and /setup.

@@ -121,7 +121,13 @@ class Reconciler:
         if look is not None:
             forget_hints(self.tools.store, self.project_id, look.last_id)
         if report.added or report.removed or report.changed_labels:
-            log.info("project %d: %s", self.project_id, report)
+            log.info(
+                "project %d: %d tasks added, %d removed, %d labels changed",
+                self.project_id,
+                report.added,
+                report.removed,
+                report.changed_labels,
+            )
         return True
 
     def _look_widely(self, project: Project) -> SyncReport:
@@ -216,7 +222,9 @@ class Reconciler:
             rival,
             project.champion,
         )
-        log.info("project %d: trained: %s", self.project_id, report)
+        if report.version is not None:
+            name = version_name(report.version)
+            log.info("project %d: trained %s: %s", self.project_id, name, report.reason)
         if report.reason == TOO_LITTLE:
             self._tried_in_vain = state.digest
         return True

@@ -7,6 +7,7 @@ when it is back, the next look finds whatever was missed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -16,7 +17,7 @@ from sqlalchemy import select
 
 from backend.champion import Champions
 from backend.engine import LocalEngine
-from backend.errors import LeaseLost
+from backend.errors import LabelStudioUnreachable, LeaseLost
 from backend.hints import hinted_projects
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
@@ -158,8 +159,16 @@ class Trainer:
 
 
 def run_trainer(settings: Settings) -> None:
-    """Run a trainer until SIGTERM or ctrl-c."""
+    """Run a trainer until SIGTERM or ctrl-c.
+
+    Raises:
+        LabelStudioUnauthorized: Label Studio refuses the token.
+        WeightsError: the backbone's weights cannot be had.
+    """
     trainer = Trainer(settings)
+    # A refused token is said at once; a Label Studio that is not there yet is waited for.
+    with contextlib.suppress(LabelStudioUnreachable):
+        trainer.tools.client.whoami()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: trainer.stop())
     trainer.run()

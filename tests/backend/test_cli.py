@@ -68,6 +68,22 @@ def test_status_of_nothing() -> None:
     assert json.loads(result.stdout) == {"trainer_alive": False, "projects": []}
 
 
+def test_status_of_nothing_says_where_it_looked(settings: Settings) -> None:
+    result = _run("status")
+    assert result.exit_code == 0
+    assert str(settings.data_dir) in result.stderr
+    assert "tiebreak connect PROJECT" in result.stderr
+
+
+def test_status_tells_trouble_in_full(tables: Tables) -> None:
+    trouble = "Label Studio refuses the token. " * 8
+    with tables.store.write() as session:
+        session.get_one(Project, 1).error = trouble.strip()
+    result = _run("status")
+    assert "trouble, see below" in result.stdout
+    assert f"1 Test: {trouble.strip()}" in result.stderr
+
+
 def test_status_of_a_project(tables: Tables) -> None:
     tables.clusters(6)
     tables.label(1, "cat")

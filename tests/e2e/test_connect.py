@@ -110,6 +110,7 @@ def test_label_studio_refuses_the_private_address(
     assert "ML_BLOCK_LOCAL_IP=false" in json.loads(as_json.stdout)["mend"]
     assert admin.get("/api/ml/", project=project) == []
     assert admin.get("/api/webhooks/", project=project) == []
+    assert json.loads(tiebreak.run("status", "--json").stdout)["projects"] == []
     tiebreak.close()
 
 
