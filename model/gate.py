@@ -50,7 +50,7 @@ def decide(
 
     ``champion_losses`` and ``challenger_losses`` are (n,) float, the log loss of each image. On a
     few dozen images one right answer more or less is mostly luck, and a model that learned from
-    more labels would be turned away again and again. So where the losses are given, a challenger
+    more labels can be turned away for it. So where the losses are given, a challenger
     is refused only when its mean loss is not lower either: it must be worse by both measures.
 
     ArgumentError when the arrays do not fit together, ``margin`` is outside [0, 1] or ``minimum``
