@@ -93,12 +93,7 @@ def load_backbone(
     :class:`WeightsError` when no weights can be had, or a file has not all of the network's
     weights, has others, or holds numbers that are not finite.
     """
-    if name not in BACKBONES:
-        raise ArgumentError(f"name={name!r}; one of {', '.join(BACKBONES)} is allowed.")
-    if not SMALLEST_INPUT <= input_size <= LARGEST_INPUT:
-        raise ArgumentError(
-            f"input_size={input_size}; {SMALLEST_INPUT} to {LARGEST_INPUT} pixels is allowed."
-        )
+    check_backbone(name, input_size)
     spec = BACKBONES[name]
     path = find_weights(
         spec.pretrained, weights_dir=weights_dir, cache_dir=cache_dir, on_progress=on_progress
@@ -106,6 +101,16 @@ def load_backbone(
     network = build_network(spec, read_state_dict(path), source=str(path))
     identity = f"{name}-{file_digest(path)[:8]}-{input_size}px"
     return Backbone(name, identity, spec.width, input_size, network)
+
+
+def check_backbone(name: str, input_size: int) -> None:
+    """:class:`ArgumentError` for an unknown ``name`` or an ``input_size`` outside 32 to 512."""
+    if name not in BACKBONES:
+        raise ArgumentError(f"name={name!r}; one of {', '.join(BACKBONES)} is allowed.")
+    if not SMALLEST_INPUT <= input_size <= LARGEST_INPUT:
+        raise ArgumentError(
+            f"input_size={input_size}; {SMALLEST_INPUT} to {LARGEST_INPUT} pixels is allowed."
+        )
 
 
 def build_network(
