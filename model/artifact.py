@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt
 from safetensors import SafetensorError
 
 from model.errors import ArgumentError, ArtifactError
+from model.files import sync_folder, write_through
 from model.head import Head
 
 FORMAT = 1
@@ -99,10 +100,10 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
             return
         partial.mkdir()
         for name, data in files.items():
-            _write_through(partial / name, data)
-        _sync_folder(partial)
+            write_through(partial / name, data)
+        sync_folder(partial)
         os.rename(partial, folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     except OSError as error:
         if folder.exists():
             # Another process has written the version in the meantime.
@@ -252,21 +253,6 @@ def _read(path: Path) -> bytes:
             f"{path} cannot be read ({error.strerror}).",
             mend="Restore the version from a copy, or go back to an earlier one.",
         ) from error
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _damaged(path: Path, why: object) -> ArtifactError:
