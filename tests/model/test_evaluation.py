@@ -136,19 +136,19 @@ def test_numbers_are_sklearns_and_lie_in_their_intervals(seed: int, n: int, k: i
 
 @pytest.mark.parametrize("multiple", [False, True])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(multiple: bool):
-    """A hundred samples of 200 rows, against what 50,000 rows say."""
+    """50 samples of 200 rows, against what 50,000 rows say."""
     p, targets = softmax_rows(50_000, 4, 99)
     truth = np.eye(4, dtype=bool)[targets] if multiple else targets
     names = ("log_loss", "macro_f1", "roc_auc")
     whole = evaluate(p, truth, CLASSES[:4], multiple, 0)
     held = dict.fromkeys(names, 0)
-    for start in range(0, 20_000, 200):
+    for start in range(0, 10_000, 200):
         part = slice(start, start + 200)
         found = evaluate(p[part], truth[part], CLASSES[:4], multiple, start)
         for name in names:
             held[name] += found[name]["low"] <= whole[name]["value"] <= found[name]["high"]
-    # 95 expected of 100; the binomial's 0.1% point is 87.
-    assert min(held.values()) >= 87, held
+    # 47.5 expected of 50; the binomial's 0.1% point is 41.
+    assert min(held.values()) >= 41, held
 
 
 def test_the_seed_fixes_every_draw():
