@@ -125,7 +125,7 @@ def test_without_augmentation_there_are_no_copies(backbone: Backbone) -> None:
 
 
 def test_rows_that_tuned_the_backbone_do_not_calibrate_the_head(backbone: Backbone) -> None:
-    found = run("finetune", backbone, validation_share=0.2)
+    found = run("scratch", backbone, validation_share=0.2)
     assert found.best_epoch
     assert found.head.metrics["tested"] == 18
 
