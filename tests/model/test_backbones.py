@@ -17,6 +17,7 @@ from model.backbones import (
     FROM_SCRATCH,
     Backbone,
     build_network,
+    default_input_size,
     load_backbone,
     read_state_dict,
 )
@@ -295,3 +296,17 @@ def test_weights_that_nobody_offers_must_be_ones_own(
     assert backbone.identity == f"resnet50_v1-{file_digest(path)[:8]}-224px"
     assert backbone.network.get_submodule("layer3.0.conv1").stride == (2, 2)
     assert backbone.network.get_submodule("layer3.0.conv2").stride == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("shorter_side", "size"),
+    [(1, 160), (8, 160), (32, 160), (160, 160), (161, 192), (192, 192), (193, 224), (4000, 224)],
+)
+def test_default_input_size(shorter_side: int, size: int) -> None:
+    assert default_input_size(shorter_side) == size
+
+
+@pytest.mark.parametrize("shorter_side", [0, -1])
+def test_default_input_size_of_no_image(shorter_side: int) -> None:
+    with pytest.raises(ArgumentError, match=f"shorter_side={shorter_side}; 1 or more"):
+        default_input_size(shorter_side)
