@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
 from model.errors import TiebreakError
@@ -42,6 +43,14 @@ def command(work: Callable[Parameters, dict[str, Any] | None]) -> Callable[Param
 def escaped(text: str) -> str:
     """``text`` without any meaning to rich's markup."""
     return text.replace("[", r"\[")
+
+
+def print_table(table: Table) -> None:
+    """Print a table on standard output; in a file or a pipe it is as wide as it needs."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, 160))
+    console.print(table)
 
 
 def _fail(error: TiebreakError, as_json: bool) -> NoReturn:

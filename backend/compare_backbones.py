@@ -120,7 +120,6 @@ def compare(
     *,
     on_trial: Callable[[Trial], None],
     tell: Tell,
-    say: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
     """One row for each trial, in their order; finished ones are in ``results`` and are not redone.
 
@@ -148,7 +147,7 @@ def compare(
         on_trial(trial)
         checkpoint = results.path.with_name(f"{results.path.stem}.{row['key']}.unfinished")
         try:
-            row |= _measure(data, drawn, comparison, settings, trial, side, checkpoint, tell, say)
+            row |= _measure(data, drawn, comparison, settings, trial, side, checkpoint, tell)
         except TiebreakError as error:
             row |= {"error": error.message, "mend": error.mend}
         # One network that fails, whatever it is, leaves the others their turn.
@@ -170,10 +169,9 @@ def _measure(
     side: int,
     checkpoint: Path,
     tell: Tell,
-    say: Callable[[str], None],
 ) -> dict[str, Any]:
     options = comparison.options(trial.mode)
-    backbone = load_network(trial.backbone, side, options.tuning.seed, settings, say)
+    backbone = load_network(trial.backbone, side, options.tuning.seed, settings, tell)
     memory, began = PeakMemory(), time.monotonic()
     done = transfer(
         options,
@@ -200,9 +198,7 @@ def _measure(
     }
 
 
-def load_network(
-    name: str, side: int, seed: int, settings: Settings, say: Callable[[str], None]
-) -> Backbone:
+def load_network(name: str, side: int, seed: int, settings: Settings, tell: Tell) -> Backbone:
     """A backbone with its pretrained weights, or one of the networks that have none."""
     if name in FROM_SCRATCH:
         return build_scratch(name, seed, input_size=side)
@@ -211,7 +207,7 @@ def load_network(
         input_size=side,
         weights_dir=settings.weights_dir,
         cache_dir=settings.weights_cache,
-        on_progress=say,
+        on_progress=lambda line: tell(line, 0, 0),
     )
 
 

@@ -15,21 +15,22 @@ NOTHING = "–"
 def comparison_table(rows: Iterable[dict[str, Any]]) -> Table:
     """One line for each backbone and way of transfer."""
     table = Table(box=None, pad_edge=False, collapse_padding=True)
-    table.add_column("backbone")
-    table.add_column("mode")
+    table.add_column("backbone", overflow="fold")
+    table.add_column("mode", overflow="fold")
     for heading in (
+        "px",
         "accuracy %",
         "macro F1",
         "ROC AUC",
         "log loss",
         "ECE",
-        "parameters",
-        "trainable",
+        "params",
+        "trained",
         "s/epoch",
     ):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        name = (escaped(f"{row['backbone']} {row['input_size']}px"), escaped(row["mode"]))
+        name = (escaped(row["backbone"]), escaped(row["mode"]), str(row["input_size"]))
         if row["error"]:
             table.add_row(*name, "[red]failed[/]", *[NOTHING] * 7)
             continue

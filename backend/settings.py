@@ -27,6 +27,7 @@ BackboneName = Literal[
     "efficientnet_b0",
     "convnext_tiny",
 ]
+OptimiserName = Literal["adamw", "sgd"]
 StrategyName = Literal["margin", "least-confidence", "entropy"]
 
 
@@ -86,6 +87,23 @@ class Settings(BaseSettings):
     )
     strategy: StrategyName = Field("margin", description="Uncertainty that orders the queue")
     seed: int = Field(0, ge=0, description="Seed of everything random")
+
+    finetune_optimiser: OptimiserName = Field(
+        "adamw", description="What follows the gradients in a fine-tune"
+    )
+    finetune_backbone_rate: float = Field(
+        2e-4, gt=0, le=10, description="Highest learning rate of the backbone in a fine-tune"
+    )
+    finetune_head_rate: float = Field(
+        1e-3, gt=0, le=10, description="Highest learning rate of the layers on top in a fine-tune"
+    )
+    finetune_momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of `sgd`")
+    finetune_weight_decay: float = Field(
+        0.02, ge=0, le=10, description="Weight decay in a fine-tune"
+    )
+    augmentation_strength: float = Field(
+        1.0, ge=0, le=3, description="Scales every random change to images but mirrors and turns"
+    )
 
     min_new_labels: int = Field(10, ge=1, description="Changed labels that start a retraining")
     quiet_seconds: float = Field(
