@@ -233,7 +233,7 @@ def _suggested(trial: optuna.Trial, search: Search) -> FineTuneOptions:
         changes["momentum"] = trial.suggest_float("momentum", 0.5, 0.99)
     if trial.user_attrs.get(DEFAULTS):
         return search.first  # also where a setting is outside the bounds
-    rounded = {
+    rounded: dict[str, Any] = {
         name: float(f"{value:.3g}") if isinstance(value, float) else value
         for name, value in changes.items()
     }
