@@ -22,7 +22,7 @@ from sqlalchemy import select
 from backend.champion import artifact_folder, replace_champion
 from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
 from backend.lease import Leases
-from backend.predictions import CHOSEN_FROM
+from backend.predictions import chosen_from
 from backend.projects import newest_version
 from backend.settings import Settings
 from backend.store import Store
@@ -166,7 +166,8 @@ def _graded(
                 probabilities[:, position] = found[:, known[name]]
     safe = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     if part.control.multiple:
-        right = ((probabilities >= CHOSEN_FROM) == targets).all(axis=1)
+        said = probabilities >= chosen_from(head, part.control.classes)
+        right = (said == targets).all(axis=1)
         return right, -np.log(np.where(targets, safe, 1 - safe)).sum(axis=1)
     if head is None:
         right = np.zeros(len(targets), dtype=np.bool_)

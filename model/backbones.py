@@ -30,6 +30,7 @@ __all__ = [
 SMALLEST_INPUT, LARGEST_INPUT = 32, 512
 # The networks halve their maps five times.
 STRIDE = 32
+COUNT = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -110,23 +111,25 @@ def build_network(
 ) -> torch.nn.Module:
     """The network of ``spec`` with the weights ``state``, whose classifier is left out.
 
-    Floating-point weights become float32. :class:`WeightsError` names ``source`` and the keys
+    Floating-point weights become float32; a batch norm's count of batches may be a vector of one,
+    as programs without scalars write it. :class:`WeightsError` names ``source`` and the keys
     that are missing, unexpected, of another shape or not finite.
     """
     # Built without memory, so that a weight that is not loaded cannot be a random one.
     with torch.device("meta"):
         network = spec.build()
-    kept = {key: value for key, value in state.items() if not key.startswith(f"{spec.head}.")}
+    kept = {
+        key: _plain(key, value)
+        for key, value in state.items()
+        if not key.startswith(f"{spec.head}.")
+    }
     problems = _problems(network.state_dict(), kept)
     if problems:
         raise WeightsError(
             f"{source} does not fit {spec.name}: {'; '.join(problems)}.",
             mend=f"Use a state dict of torchvision's {spec.architecture or spec.name}.",
         )
-    floats = {
-        key: value.float() if value.is_floating_point() else value for key, value in kept.items()
-    }
-    network.load_state_dict(floats, strict=False, assign=True)
+    network.load_state_dict(kept, strict=False, assign=True)
     return network.eval().requires_grad_(False)
 
 
@@ -155,9 +158,15 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return dict(state)
 
 
+def _plain(key: str, value: torch.Tensor) -> torch.Tensor:
+    if key.endswith(COUNT) and value.shape == (1,):
+        return value.reshape(())
+    return value.float() if value.is_floating_point() else value
+
+
 def _problems(wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
     # The count of batches matters in training only, and older files have none.
-    needed = {key for key in wanted if not key.endswith(".num_batches_tracked")}
+    needed = {key for key in wanted if not key.endswith(COUNT)}
     both = sorted(set(wanted) & set(given))
     named = {
         "missing": sorted(needed - set(given)),

@@ -200,6 +200,16 @@ def test_half_precision_safetensors_without_classifier(
         torch.testing.assert_close(loaded[key], value.float(), rtol=0, atol=0)
 
 
+def test_counts_of_batches_may_be_vectors_of_one(seeded_model: MakeModel) -> None:
+    state = seeded_model("mobilenet_v3_small").state_dict()
+    key = "features.0.1.num_batches_tracked"
+    spec = BACKBONES["mobilenet_v3_small"]
+    network = build_network(spec, {**state, key: torch.tensor([5])}, source="here")
+    assert torch.equal(network.state_dict()[key], torch.tensor(5))
+    with pytest.raises(WeightsError, match=f"{key} of another shape"):
+        build_network(spec, {**state, key: torch.tensor([5, 5])}, source="here")
+
+
 def test_loading_leaves_the_global_generator_alone(seeded_weights: Path, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     load_backbone("mobilenet_v3_small", weights_dir=seeded_weights, cache_dir=tmp_path)
