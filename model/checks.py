@@ -86,6 +86,24 @@ def class_flags(
     return flags.astype(np.bool_)
 
 
+def whole_numbers(name: str, values: ArrayLike, *, length: int) -> NDArray[np.int64]:
+    """``values`` as (n,) int64."""
+    numbers = np.asarray(values)
+    if numbers.shape != (length,):
+        raise ArgumentError(f"{name} has shape {numbers.shape}; ({length},) is needed.")
+    if length and not np.issubdtype(numbers.dtype, np.integer):
+        raise ArgumentError(f"{name} has dtype {numbers.dtype}; whole numbers are needed.")
+    return numbers.astype(np.int64)
+
+
+def row_flags(name: str, values: ArrayLike, *, length: int) -> NDArray[np.bool_]:
+    """``values`` as (n,) bool."""
+    flags = np.asarray(values)
+    if flags.shape != (length,):
+        raise ArgumentError(f"{name} has shape {flags.shape}; ({length},) is needed.")
+    return class_flags(name, flags[:, None], length=length, class_count=1)[:, 0]
+
+
 def share(name: str, value: float, *, above_zero: bool = False) -> float:
     """``value`` as a number in [0, 1], or (0, 1] with ``above_zero``."""
     if not (0 <= value <= 1) or (above_zero and value == 0):

@@ -35,7 +35,7 @@ class CrossFit:
 
     ``weights``      (d, k), and ``bias`` (k,), on the rows that were passed in
     ``temperature``  (1,) float32, or (k,) with ``multiple``
-    ``out_of_fold``  (n, k) logits, NaN in rows that are in no fold; None without folds
+    ``out_of_fold``  (n, k) logits, NaN in rows that were not tested; None without folds
     ``penalty``      the one chosen
     """
 
@@ -47,9 +47,16 @@ class CrossFit:
 
 
 def cross_fit(
-    rows: Array, targets: NDArray[np.bool_], folds: NDArray[np.int64] | None, *, multiple: bool
+    rows: Array,
+    targets: NDArray[np.bool_],
+    folds: NDArray[np.int64] | None,
+    *,
+    multiple: bool,
+    honest: NDArray[np.bool_] | None = None,
 ) -> CrossFit:
     """Fit (n, d) ``rows`` to (n, k) ``targets``; ``folds`` as :mod:`model.folds` gives them.
+
+    Tested are the rows in a fold, or with ``honest``, (n,), those of them that are honest.
 
     Goes from the strongest penalty to the weakest until the cross-validated log loss, at the
     temperature that suits each best, gets worse (above 1,000 rows: is no longer 10% better).
@@ -59,7 +66,7 @@ def cross_fit(
     other longer than they work (measured: 31 s instead of 5 s on two shared cores).
     """
     with threadpool_limits(limits=1, user_api="blas"):
-        return _cross_fit(rows, targets, folds, multiple)
+        return _cross_fit(rows, targets, folds, multiple, honest)
 
 
 def calibrated(
@@ -71,7 +78,11 @@ def calibrated(
 
 
 def _cross_fit(
-    rows: Array, targets: NDArray[np.bool_], folds: NDArray[np.int64] | None, multiple: bool
+    rows: Array,
+    targets: NDArray[np.bool_],
+    folds: NDArray[np.int64] | None,
+    multiple: bool,
+    honest: NDArray[np.bool_] | None,
 ) -> CrossFit:
     axes = principal_axes(rows)
     included: Array = _learned_rows(len(rows), folds)
@@ -83,6 +94,9 @@ def _cross_fit(
         found = fit_linear(axes, flags, included, DEFAULT_PENALTY, multiple=multiple, start=start)
         weights, bias = axes.unfold(found[:-1, -1], found[-1, -1])
         return CrossFit(weights, bias, _ones(targets, multiple), None, DEFAULT_PENALTY)
+    tested = folds >= 0 if honest is None else (folds >= 0) & honest
+    # Rows that every model learns because none could be tested on them.
+    seen = honest is not None and bool(((folds < 0) & ~honest).any())
     best: CrossFit | None = None
     least = np.inf
     many = len(rows) > MANY_ROWS
@@ -91,8 +105,8 @@ def _cross_fit(
         start = fit_linear(
             axes, flags, included, penalty, multiple=multiple, start=start, tolerance=tolerance
         )
-        logits = _out_of_fold(axes, start, folds)
-        temperature, loss = _calibrated_loss(logits, targets, folds, multiple)
+        logits = _out_of_fold(axes, start, np.where(tested, folds, -1))
+        temperature, loss = _calibrated_loss(logits[tested], targets[tested], multiple, seen)
         previous, least = least, min(least, loss)
         if loss < previous:
             weights, bias = axes.unfold(start[:-1, -1], start[-1, -1])
@@ -137,17 +151,23 @@ def _ones(flags: NDArray[np.bool_], multiple: bool) -> NDArray[np.float32]:
 
 
 def _calibrated_loss(
-    logits: Array, targets: NDArray[np.bool_], folds: NDArray[np.int64], multiple: bool
+    logits: Array, flags: NDArray[np.bool_], multiple: bool, seen: bool
 ) -> tuple[NDArray[np.float32], float]:
-    """The temperature for out-of-fold logits, and their mean log loss with it."""
-    tested = folds >= 0
-    held, flags = logits[tested], targets[tested]
+    """The temperature for tested rows' logits, and their mean log loss with it.
+
+    ``seen``: the features were fitted to some of the rows that were learned, so the logits of
+    unseen images are too sure. A temperature from fewer rows than it takes may then rise but not
+    fall, by the share of the rows that are there: log T = max(0, log T fitted) * rows / needed.
+    """
     truth = flags if multiple else flags.argmax(axis=1)
+    ground = np.full(flags.shape[1] if multiple else 1, len(logits) / CALIBRATION_ROWS)
+    if multiple:
+        fewer = np.minimum(flags.sum(axis=0), (~flags).sum(axis=0))
+        ground = np.minimum(ground, fewer / CALIBRATION_ROWS_EACH_SIDE)
     temperature = _ones(flags, multiple)
-    if len(held) >= CALIBRATION_ROWS:
-        temperature = fit_temperature(held, truth, multiple)
-        if multiple:
-            fewer = np.minimum(flags.sum(axis=0), (~flags).sum(axis=0))
-            temperature[fewer < CALIBRATION_ROWS_EACH_SIDE] = 1
-    temperature = temper_confidence(held, temperature, multiple)
-    return temperature, log_loss(calibrated(held, temperature, multiple), truth)
+    if seen or len(logits) >= CALIBRATION_ROWS:
+        fitted = fit_temperature(logits, truth, multiple)
+        risen = np.maximum(fitted, 1) ** ground if seen else 1
+        temperature = np.where(ground >= 1, fitted, risen).astype(np.float32)
+    temperature = temper_confidence(logits, temperature, multiple)
+    return temperature, log_loss(calibrated(logits, temperature, multiple), truth)

@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from model.calibrate import expected_calibration_error
-from model.checks import check_finite, class_flags, class_positions
+from model.checks import (
+    check_finite,
+    class_flags,
+    class_positions,
+    row_flags,
+    whole_numbers,
+)
 from model.crossfit import CrossFit, calibrated, cross_fit
 from model.errors import ArgumentError
 from model.folds import class_folds, flag_folds
@@ -105,9 +111,9 @@ class HeadFit:
     """A fitted head and how it did on labels it had not seen.
 
     ``out_of_fold``  (n, k) float64 calibrated probabilities of each row by a model fitted without
-                     it. NaN in every row that could not be tested: the only label of its class.
-                     None when nothing could: fewer than two classes with two labels each, or
-                     with ``multiple`` fewer than four rows.
+                     it. NaN in every row that was not tested: the only label of its class, or not
+                     honest. None when nothing could be: fewer than two classes with two labels
+                     each, or with ``multiple`` fewer than four rows.
     ``metrics``      ``n``, ``classes_present`` (classes with a label; with ``multiple``, with a
                      yes), ``tested`` (rows with out-of-fold probabilities), ``penalty``, and over
                      the tested rows ``accuracy`` (with ``multiple``, exact match), ``log_loss``,
@@ -139,6 +145,8 @@ def fit_head(
     classes: Sequence[str],
     multiple: bool,
     seed: int,
+    groups: ArrayLike | None = None,
+    honest: ArrayLike | None = None,
 ) -> HeadFit:
     """Fit a calibrated linear classifier from scratch on (n, d) embeddings and their labels.
 
@@ -147,6 +155,15 @@ def fit_head(
     penalty and the temperature by log loss, and gives the honest probabilities in the result.
     Below 50 tested labels the temperature is 1; with ``multiple`` it is also 1 for a class with
     fewer than 5 labels on either side. When nothing can be tested the penalty is a fixed one.
+
+    ``groups``, (n,) whole numbers: rows of one group are in one fold (one picture and its
+    augmented copies). ``honest``, (n,) bool: only these rows choose the penalty and the
+    temperature and are in the metrics and in ``out_of_fold``; the others, which the backbone was
+    tuned on or which are augmented copies, are learned from only, and a group without an honest
+    row is learned by the model of every fold. Where there are such groups and fewer than 50 (5)
+    honest labels, the temperature is not 1 but may rise above it, by the share of the rows that
+    are there: features fitted to their rows make a head too sure of unseen ones, never too
+    doubtful. When nothing is honest, nothing is tested.
 
     A class without labels gets probability 0 (its logit is -10,000). With ``multiple``, a class
     whose labels are all yes or all no gets the constant (yes + 1) / (n + 2), Laplace's rule of
@@ -158,15 +175,30 @@ def fit_head(
     """
     names = tuple(classes)
     rows = power_normalise(_checked_embeddings(embeddings)).astype(np.float64)
+    n = len(rows)
+    split = _Split(
+        np.random.default_rng(seed),
+        None if groups is None else whole_numbers("groups", groups, length=n),
+        None if honest is None else row_flags("honest", honest, length=n),
+    )
     if multiple:
-        labels = class_flags("targets", targets, length=len(rows), class_count=len(names))
-        return _fit_flags(rows, labels, names, seed)
-    positions = class_positions("targets", targets, length=len(rows), class_count=len(names))
-    return _fit_classes(rows, positions, names, seed)
+        labels = class_flags("targets", targets, length=n, class_count=len(names))
+        return _fit_flags(rows, labels, names, split)
+    positions = class_positions("targets", targets, length=n, class_count=len(names))
+    return _fit_classes(rows, positions, names, split)
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """What decides which rows are tested, and by which model."""
+
+    generator: np.random.Generator
+    groups: NDArray[np.int64] | None
+    honest: NDArray[np.bool_] | None
 
 
 def _fit_classes(
-    rows: Array, positions: NDArray[np.int64], names: tuple[str, ...], seed: int
+    rows: Array, positions: NDArray[np.int64], names: tuple[str, ...], split: _Split
 ) -> HeadFit:
     present, compact = np.unique(positions, return_inverse=True)
     if present.size < 2:
@@ -174,8 +206,9 @@ def _fit_classes(
             f"targets has labels of {present.size} class(es) in {positions.size} row(s); "
             "at least 2 are needed."
         )
-    folds = class_folds(compact, FOLDS, np.random.default_rng(seed))
-    found = cross_fit(rows, np.eye(present.size, dtype=np.bool_)[compact], folds, multiple=False)
+    folds = class_folds(compact, FOLDS, split.generator, split.groups, split.honest)
+    flags = np.eye(present.size, dtype=np.bool_)[compact]
+    found = cross_fit(rows, flags, folds, multiple=False, honest=split.honest)
     weights = np.zeros((rows.shape[1], len(names)))
     bias = np.full(len(names), ABSENT_LOGIT)
     weights[:, present], bias[present] = found.weights, found.bias
@@ -186,11 +219,13 @@ def _fit_classes(
     return _assemble(names, weights, bias, found, logits, positions, present.size)
 
 
-def _fit_flags(rows: Array, flags: NDArray[np.bool_], names: tuple[str, ...], seed: int) -> HeadFit:
+def _fit_flags(
+    rows: Array, flags: NDArray[np.bool_], names: tuple[str, ...], split: _Split
+) -> HeadFit:
     if len(flags) == 0 or len(names) == 0:
         raise ArgumentError(f"targets has shape {flags.shape}; a row and a class are needed.")
-    folds = flag_folds(flags, FOLDS, np.random.default_rng(seed))
-    found = cross_fit(rows, flags, folds, multiple=True)
+    folds = flag_folds(flags, FOLDS, split.generator, split.groups, split.honest)
+    found = cross_fit(rows, flags, folds, multiple=True, honest=split.honest)
     present = int(flags.any(axis=0).sum())
     return _assemble(names, found.weights, found.bias, found, found.out_of_fold, flags, present)
 

@@ -54,3 +54,72 @@ def test_rare_flags_are_spread():
 def test_three_rows_of_flags_are_too_few():
     assert flag_folds(np.ones((3, 2), dtype=bool), 5, np.random.default_rng(0)) is None
     assert flag_folds(np.zeros((4, 2), dtype=bool), 5, np.random.default_rng(0)) is not None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12), st.booleans()), min_size=1),
+    st.integers(0, 9),
+)
+def test_groups_share_a_fold_and_honest_rows_can_be_tested(
+    rows: list[tuple[int, int, bool]], seed: int
+):
+    targets, groups, honest = (np.array(column) for column in zip(*rows, strict=True))
+    assigned = class_folds(targets, 5, np.random.default_rng(seed), groups, honest)
+    if assigned is None:
+        return
+    for group in np.unique(groups):
+        inside = assigned[groups == group]
+        assert np.unique(inside).size == 1
+        assert honest[groups == group].any() or inside[0] == NEVER_TESTED
+    tested = honest & (assigned >= 0)
+    assert np.unique(targets[tested]).size >= 2
+    assert np.array_equal(np.unique(assigned[assigned >= 0]), np.arange(assigned.max() + 1))
+    for row in np.flatnonzero(tested):
+        assert targets[row] in targets[assigned != assigned[row]]
+
+
+@given(labels, st.integers(0, 9))
+def test_copies_of_rows_change_no_fold(targets: np.ndarray, seed: int):
+    alone = class_folds(targets, 5, np.random.default_rng(seed))
+    twice = np.concatenate([targets, targets])
+    groups = np.tile(np.arange(len(targets)), 2) + 7
+    original = np.arange(len(twice)) < len(targets)
+    copied = class_folds(twice, 5, np.random.default_rng(seed), groups, original)
+    if alone is None:
+        assert copied is None
+    else:
+        assert copied is not None
+        assert copied.tolist() == [*alone, *alone]
+
+
+def test_a_class_that_only_other_rows_have_is_still_learned_from():
+    # Class 2 has one honest row and one that every model learns: the honest one can be tested.
+    targets = np.array([0, 0, 1, 1, 2, 2])
+    honest = np.array([True, True, True, True, True, False])
+    assigned = class_folds(targets, 5, np.random.default_rng(0), None, honest)
+    assert assigned is not None
+    assert assigned[5] == NEVER_TESTED
+    assert (assigned[:5] >= 0).all()
+
+
+def test_mixed_groups_that_hold_all_of_a_class_are_not_tested():
+    # Two groups with classes 0 and 1 led by 0 cannot keep class 1 out of any one fold of two.
+    targets = np.array([0, 1, 0, 1, 2, 2])
+    groups = np.array([0, 0, 0, 0, 1, 2])
+    assert class_folds(targets, 5, np.random.default_rng(0), groups) is None
+    assert (
+        class_folds(targets, 5, np.random.default_rng(0), np.array([0, 0, 1, 1, 2, 3])).min() >= 0
+    )
+
+
+def test_groups_of_flags_share_a_fold():
+    flags = np.tile(np.eye(3, dtype=bool), (4, 1))
+    groups, honest = np.repeat(np.arange(6), 2), np.arange(12) % 2 == 0
+    honest[:2] = False
+    assigned = flag_folds(flags, 5, np.random.default_rng(0), groups, honest)
+    assert assigned is not None
+    assert assigned[:2].tolist() == [NEVER_TESTED] * 2
+    assert sorted(assigned[2::2]) == [0, 1, 2, 3, 4]
+    assert assigned[2::2].tolist() == assigned[3::2].tolist()
+    honest[4:6] = honest[6:8] = False
+    assert flag_folds(flags, 5, np.random.default_rng(0), groups, honest) is None

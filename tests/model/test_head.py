@@ -172,6 +172,86 @@ def test_a_rare_class_is_tested_without_its_only_yes():
     assert np.log(odds) * found.head.temperature[1] == pytest.approx(-np.log(25), rel=1e-4)
 
 
+def test_copies_of_a_row_are_never_tested_by_a_model_that_learned_it():
+    # Labels that say nothing about the rows: only a model that saw a copy would know them.
+    rng = np.random.default_rng(0)
+    rows, targets = rng.random((90, 200)), rng.integers(0, 3, 90)
+    copies, of_copies = np.tile(rows, (2, 1)), np.tile(targets, 2)
+    apart = fit(copies, of_copies, 3)
+    found = fit_head(
+        copies,
+        of_copies,
+        classes=NAMES[:3],
+        multiple=False,
+        seed=0,
+        groups=np.tile(np.arange(90), 2),
+        honest=np.arange(180) < 90,
+    )
+    assert apart.metrics["accuracy"] > 0.8
+    assert found.metrics["accuracy"] < 0.45
+    assert found.metrics["tested"] == 90
+    assert np.isnan(found.out_of_fold[90:]).all()
+    np.testing.assert_allclose(found.out_of_fold[:90].sum(axis=1), 1)
+
+
+def overfitted(n: int, honest: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of three classes; those that are not honest are pulled to the centre of their class."""
+    rows, targets = blobs(n, 3, spread=3, seed=seed)
+    known, _ = blobs(n, 3, spread=0.1, seed=seed)
+    return np.where(honest[:, None], rows, known).astype(np.float32), targets
+
+
+def test_rows_that_the_features_were_fitted_to_are_learned_but_not_believed():
+    honest = np.random.default_rng(0).random(600) < 0.2
+    rows, targets = overfitted(600, honest)
+    new, positions = blobs(3000, 3, spread=3, seed=1)
+    believed = fit(rows, targets, 3)
+    found = fit_head(rows, targets, classes=NAMES[:3], multiple=False, seed=0, honest=honest)
+    assert found.metrics["n"] == 600
+    assert found.metrics["tested"] == honest.sum()
+    assert (np.isnan(found.out_of_fold).any(axis=1) == ~honest).all()
+    assert found.metrics["accuracy"] == accuracy(found.out_of_fold[honest], targets[honest])
+    p = found.head.probabilities(new)
+    assert log_loss(p, positions) < log_loss(believed.head.probabilities(new), positions)
+    assert found.metrics["log_loss"] == pytest.approx(log_loss(p, positions), abs=0.2)
+
+
+def test_without_an_honest_row_nothing_is_tested():
+    rows, targets = blobs(60, 3)
+    nobody = np.zeros(60, dtype=bool)
+    found = fit_head(rows, targets, classes=NAMES[:3], multiple=False, seed=0, honest=nobody)
+    assert found.out_of_fold is None
+    assert (found.metrics["tested"], found.metrics["accuracy"]) == (0, None)
+    assert accuracy(found.head.probabilities(rows), targets) == 1
+
+
+def test_all_rows_honest_in_groups_of_one_is_the_default():
+    rows, targets = blobs(60, 3, spread=2)
+    flags = np.eye(3, dtype=bool)[targets]
+    for labels, multiple in ((targets, False), (flags, True)):
+        found = fit_head(
+            rows,
+            labels,
+            classes=NAMES[:3],
+            multiple=multiple,
+            seed=4,
+            groups=100 - np.arange(60)[::-1],
+            honest=np.ones(60, dtype=bool),
+        )
+        wanted = fit(rows, labels, 3, multiple=multiple, seed=4)
+        assert found.metrics == wanted.metrics
+        np.testing.assert_array_equal(found.out_of_fold, wanted.out_of_fold)
+
+
+def test_honest_rows_of_several_classes():
+    rows, targets = blobs(200, 4)
+    flags = np.stack([targets == 0, targets <= 1, targets == 3], axis=1)
+    honest = np.arange(200) % 5 < 2
+    found = fit_head(rows, flags, classes=NAMES[:3], multiple=True, seed=0, honest=honest)
+    assert (np.isnan(found.out_of_fold).any(axis=1) == ~honest).all()
+    assert found.metrics["tested"] == 80
+
+
 def test_arrays_come_back_as_the_same_head():
     rows, targets = blobs(30, 3)
     head = fit(rows, targets, 3).head
@@ -269,6 +349,30 @@ def test_what_cannot_be_learned_from_is_refused(
 ):
     with pytest.raises(ArgumentError, match=said):
         fit(rows, targets, 2, multiple=multiple)
+
+
+@pytest.mark.parametrize(
+    ("groups", "honest", "said"),
+    [
+        ([0, 1], None, r"groups has shape \(2,\); \(3,\)"),
+        ([0.0, 1.0, 2.0], None, "groups has dtype float64"),
+        (None, [True, False], r"honest has shape \(2,\); \(3,\)"),
+        (None, [0, 2, 1], "honest holds 2"),
+    ],
+)
+def test_groups_and_honest_rows_that_do_not_fit_are_refused(
+    groups: object, honest: object, said: str
+):
+    with pytest.raises(ArgumentError, match=said):
+        fit_head(
+            np.ones((3, 4)),
+            [0, 1, 0],
+            classes=NAMES[:2],
+            multiple=False,
+            seed=0,
+            groups=groups,
+            honest=honest,
+        )
 
 
 def test_embeddings_of_another_width_are_refused():
