@@ -19,6 +19,9 @@ BackboneName = Literal[
     "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "resnet50"
 ]
 StrategyName = Literal["margin", "least-confidence", "entropy"]
+TransferName = Literal["features", "finetune"]
+AugmentationName = Literal["auto", "photos", "any-way-up", "characters", "none"]
+BalanceName = Literal["none", "weights", "sampler"]
 
 
 class Settings(BaseSettings):
@@ -77,6 +80,31 @@ class Settings(BaseSettings):
     )
     strategy: StrategyName = Field("margin", description="Uncertainty that orders the queue")
     seed: int = Field(0, ge=0, description="Seed of everything random")
+
+    transfer: TransferName = Field(
+        "finetune", description="Whether the backbone itself is fine-tuned too, when that is due"
+    )
+    finetune_growth: float = Field(
+        1.5, gt=1, description="A fine-tune is due when labels have grown by this since the last"
+    )
+    finetune_min_per_class: int = Field(
+        20, ge=2, description="Labels of every class in use that a fine-tune waits for"
+    )
+    finetune_epochs: int = Field(
+        12, ge=1, le=1000, description="Most passes of a fine-tune over the images"
+    )
+    augmentation: AugmentationName = Field(
+        "auto", description="How a fine-tune may change images without changing their class"
+    )
+    class_balance: BalanceName = Field(
+        "weights", description="How a fine-tune makes up for rare classes"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of a label that a fine-tune spreads over all classes"
+    )
+    mixup: float = Field(
+        0.0, ge=0, le=10, description="Alpha of mixup in a fine-tune; 0 mixes nothing"
+    )
 
     min_new_labels: int = Field(10, ge=1, description="Changed labels that start a retraining")
     quiet_seconds: float = Field(
