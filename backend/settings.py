@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,7 +16,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from backend.errors import SettingsError
 
 BackboneName = Literal[
-    "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "resnet50"
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet50_v1",
+    "vgg16",
+    "efficientnet_b0",
+    "convnext_tiny",
 ]
 StrategyName = Literal["margin", "least-confidence", "entropy"]
 TransferName = Literal["features", "finetune"]
@@ -166,6 +175,16 @@ class Settings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _pretrained(cls, value: object) -> object:
+        if value in ("alexnet_bn", "small_cnn"):
+            raise ValueError(
+                f"{value} trains from scratch, for comparisons only; a pretrained network is "
+                f"needed: {', '.join(get_args(BackboneName))}"
+            )
+        return value
 
     @field_validator("image_allowed_networks")
     @classmethod

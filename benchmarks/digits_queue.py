@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from backend.demo import DIGIT_COUNT
-from benchmarks.loop import Loop, report, running_loop, say
+from benchmarks.loop import Loop, running_loop
+from benchmarks.report import report, say
 from tests.e2e.digits import DIGIT_CONFIG, all_tasks
 from tests.e2e.label_studio_person import Json
 

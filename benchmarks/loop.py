@@ -5,20 +5,16 @@ They stand on the tools of the end-to-end tests and want what ``make test`` inst
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from backend.demo import write_digits
+from benchmarks.report import say
 from model.backbones import BACKBONES
 from model.weights import find_weights
 from tests.e2e.digits import Digits
@@ -71,24 +67,3 @@ def running_loop(*, fast_import: bool, **settings: str) -> Iterator[Loop]:
         finally:
             tiebreak.close()
             studio.close()
-
-
-def machine() -> dict[str, Any]:
-    """Where and with what a figure was measured."""
-    names = ("torch", "torchvision", "numpy", "scipy")
-    return {
-        "cores": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
-def say(line: str) -> None:
-    """Progress, on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def report(found: dict[str, Any]) -> None:
-    """The result as one JSON object on standard output."""
-    print(json.dumps(found | {"machine": machine()}, indent=1))

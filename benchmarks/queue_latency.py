@@ -16,7 +16,8 @@ import time
 import httpx
 
 from backend.demo import DIGIT_COUNT
-from benchmarks.loop import Loop, report, running_loop, say
+from benchmarks.loop import Loop, running_loop
+from benchmarks.report import report, say
 
 
 def add_tasks(loop: Loop, project: int, count: int) -> None:

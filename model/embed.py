@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.backbones import Backbone
+from model.devices import choose_device, half_precision
 from model.errors import ArgumentError, WeightsError
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -43,16 +44,15 @@ class Embedder:
     ) -> None:
         self.identity = backbone.identity
         self.width = backbone.width
-        self.device = _device(device)
+        self.device = choose_device(device)
         if batch_size is not None and batch_size < 1:
             raise ArgumentError(f"batch_size={batch_size}; 1 or more is allowed.")
         self.batch_size = batch_size or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         self._input_size = backbone.input_size
         network = backbone.network.eval().to(self.device)
         self._network = network.to(memory_format=torch.channels_last)
-        self._half = _half_precision(self.device)
-        self._scale = _channels(IMAGENET_STD, self.device) * 255
-        self._shift = _channels(IMAGENET_MEAN, self.device) * 255
+        self._half = half_precision(self.device)
+        self._normalise = Normalise(self.device)
 
     def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float16]:
         """(n, width) float16, finite, in the order of ``images``, which may be of any size.
@@ -65,7 +65,7 @@ class Embedder:
         while done < len(images):
             batch = images[done : done + self.batch_size]
             pixels = np.stack(
-                [_pixels(image, self._input_size, done + i) for i, image in enumerate(batch)]
+                [square_pixels(image, self._input_size, done + i) for i, image in enumerate(batch)]
             )
             embeddings[done : done + len(batch)] = self._forward_within_memory(pixels)
             done += len(batch)
@@ -90,8 +90,7 @@ class Embedder:
     def _forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
         """(n, s, s, 3) uint8 -> (n, width) float16."""
         # The permuted view of channels-last pixels is channels-last already: no copy.
-        inputs = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
-        inputs.sub_(self._shift).div_(self._scale)
+        inputs = self._normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         embeddings = self._run(inputs, self._half)
         if self._half is not None and not bool(torch.isfinite(embeddings).all()):
             embeddings = self._run(inputs, None)
@@ -108,36 +107,23 @@ class Embedder:
         return embeddings.float()
 
 
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArgumentError(f"device={name!r} is not on this machine ({error}).") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ArgumentError(f"device={name!r}; cpu or cuda is allowed.")
-    return device
+class Normalise:
+    """ImageNet's mean and standard deviation, on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._shift = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1) * 255
+        self._scale = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, s, s) uint8 -> float32 on the device, zero mean and unit variance."""
+        return pixels.to(self._shift.device).float().sub_(self._shift).div_(self._scale)
 
 
-def _half_precision(device: torch.device) -> torch.dtype | None:
-    """The 16-bit type that is fast on ``device``; None where none is."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float16
-    # torch names these probes as private, so a version without them runs in 32 bits.
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    fast = any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
-    return torch.bfloat16 if fast else None
+def square_pixels(image: Image.Image, side: int, position: int) -> NDArray[np.uint8]:
+    """(side, side, 3) uint8, as a network sees an image.
 
-
-def _channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    return torch.tensor(values, device=device).view(1, 3, 1, 1)
-
-
-def _pixels(image: Image.Image, side: int, position: int) -> NDArray[np.uint8]:
-    """(side, side, 3) uint8."""
+    ArgumentError names ``position`` when it is not an image with pixels.
+    """
     if not isinstance(image, Image.Image):
         raise ArgumentError(f"images[{position}] is a {type(image).__name__}, not an image.")
     if 0 in image.size:

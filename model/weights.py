@@ -48,15 +48,16 @@ class PretrainedFile:
     """The weights file of one backbone.
 
     ``name`` is the backbone's; the last part of ``url`` is the file's name, which ends in
-    ``-`` and the first digits of its SHA-256, as torchvision names its files.
+    ``-`` and the first digits of its SHA-256, as torchvision names its files. Without ``url``
+    nobody offers the file: it must be the user's own.
     """
 
     name: str
-    url: str
+    url: str | None
 
     @property
     def file_name(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
+        return self.url.rsplit("/", 1)[-1] if self.url else f"{self.name}.safetensors"
 
     @property
     def digest_start(self) -> str:
@@ -129,10 +130,12 @@ def file_digest(path: Path) -> str:
 
 
 def fetch_from_url(wanted: PretrainedFile, target: Path, say: Say) -> None:
-    """Download ``wanted.url`` to ``target``. WeightsError when it cannot be had whole.
+    """Download ``wanted.url`` to ``target``. WeightsError when it cannot be had whole, or is None.
 
     A server that is silent for ``SILENCE_SECONDS`` is given up.
     """
+    if wanted.url is None:
+        raise WeightsError(f"{wanted.name} has no weights to download.")
     say(f"downloading {wanted.file_name}")
     try:
         # The address is torchvision's own, never a user's.
@@ -261,9 +264,12 @@ def _make_folder(folder: Path, wanted: PretrainedFile) -> None:
 
 
 def _mend(wanted: PretrainedFile) -> str:
+    own = f"{wanted.name}.safetensors or {wanted.name}.pth"
+    if wanted.url is None:
+        return f"Put {own} into a folder and name that folder in {FOLDER_SETTING}."
     return (
-        f"Put {wanted.file_name} (or {wanted.name}.safetensors or {wanted.name}.pth) into a "
-        f"folder and name that folder in {FOLDER_SETTING}, or connect this machine to the internet."
+        f"Put {wanted.file_name} (or {own}) into a folder and name that folder in "
+        f"{FOLDER_SETTING}, or connect this machine to the internet."
     )
 
 

@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from backend.errors import SettingsError
-from backend.settings import Settings, label_studio_access, load_settings, variable_name
+from backend.settings import (
+    BackboneName,
+    Settings,
+    label_studio_access,
+    load_settings,
+    variable_name,
+)
+from model.backbones import BACKBONES, FROM_SCRATCH
 
 
 def test_every_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +33,9 @@ def test_every_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) 
         ("TIEBREAK_STRATEGY", "guess", "'margin'"),
         ("TIEBREAK_HOLDOUT_SHARE", "0.9", "less than or equal to 0.5"),
         ("LABEL_STUDIO_URL", "labels.example", "http://"),
+        ("TIEBREAK_BACKBONE", "resnet7", "'resnet18'"),
+        ("TIEBREAK_BACKBONE", "small_cnn", "small_cnn trains from scratch, for comparisons only"),
+        ("TIEBREAK_BACKBONE", "alexnet_bn", "a pretrained network is needed: mobilenet_v2, "),
     ],
 )
 def test_a_bad_setting_names_its_variable_and_value(
@@ -51,3 +63,13 @@ def test_no_label_studio_is_an_error_that_names_the_variable(missing: str) -> No
 def test_variable_names() -> None:
     assert variable_name("database_url") == "DATABASE_URL"
     assert variable_name("min_new_labels") == "TIEBREAK_MIN_NEW_LABELS"
+
+
+def test_every_backbone_can_be_set() -> None:
+    assert get_args(BackboneName) == tuple(BACKBONES)
+
+
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+def test_networks_from_scratch_cannot_be_set(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} trains from scratch"):
+        load_settings(backbone=name)

@@ -2,48 +2,155 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from PIL import Image
 
-from model.backbones import BACKBONES, build_network, load_backbone, read_state_dict
+from model.backbones import (
+    BACKBONES,
+    FROM_SCRATCH,
+    Backbone,
+    build_network,
+    load_backbone,
+    read_state_dict,
+)
+from model.embed import Embedder
 from model.errors import ArgumentError, WeightsError
 from model.weights import file_digest
 
 MakeModel = Callable[[str], torch.nn.Module]
-WIDTHS = {
-    "mobilenet_v2": 1280,
-    "mobilenet_v3_small": 576,
-    "mobilenet_v3_large": 960,
-    "resnet18": 512,
-    "resnet50": 2048,
+
+
+def pooled(features: torch.Tensor) -> torch.Tensor:
+    return features.mean(dim=(2, 3))
+
+
+def hidden_layer_left_out(model: Any, images: torch.Tensor) -> torch.Tensor:
+    return pooled(model.features(images))
+
+
+def resnet(model: Any, images: torch.Tensor) -> torch.Tensor:
+    stem = model.maxpool(model.relu(model.bn1(model.conv1(images))))
+    return pooled(model.layer4(model.layer3(model.layer2(model.layer1(stem)))))
+
+
+def resnet_v1(model: Any, images: torch.Tensor) -> torch.Tensor:
+    """ResNet-50 as He et al. have it, from the numbers of torchvision's alone."""
+    maps = model.maxpool(model.relu(model.bn1(model.conv1(images))))
+    for number, layer in enumerate((model.layer1, model.layer2, model.layer3, model.layer4)):
+        for position, block in enumerate(layer):
+            stride = 2 if number > 0 and position == 0 else 1
+            new = F.relu(block.bn1(F.conv2d(maps, block.conv1.weight, stride=stride)))
+            new = F.relu(block.bn2(F.conv2d(new, block.conv2.weight, padding=1)))
+            new = block.bn3(F.conv2d(new, block.conv3.weight))
+            if position == 0:
+                maps = block.downsample[1](F.conv2d(maps, block.downsample[0].weight, None, stride))
+            maps = F.relu(maps + new)
+    return pooled(maps)
+
+
+def convnext(model: Any, images: torch.Tensor) -> torch.Tensor:
+    averages = pooled(model.features(images))
+    norm = model.classifier[0]
+    return F.layer_norm(averages, (768,), norm.weight, norm.bias, norm.eps)
+
+
+# name -> width, the embedding from torchvision's whole network, the network that has the weights
+EMBEDDINGS: dict[str, tuple[int, Callable[[Any, torch.Tensor], torch.Tensor]]] = {
+    "mobilenet_v2": (1280, hidden_layer_left_out),
+    "mobilenet_v3_small": (576, hidden_layer_left_out),
+    "mobilenet_v3_large": (960, hidden_layer_left_out),
+    "resnet18": (512, resnet),
+    "resnet34": (512, resnet),
+    "resnet50": (2048, resnet),
+    "resnet50_v1": (2048, resnet_v1),
+    "vgg16": (512, hidden_layer_left_out),
+    "efficientnet_b0": (1280, hidden_layer_left_out),
+    "convnext_tiny": (768, convnext),
 }
+HANDED_TO_CLASSIFIER = sorted(set(EMBEDDINGS) - {"vgg16", "resnet50_v1"})
 
 
-def classifier_input(model: torch.nn.Module, head: str, images: torch.Tensor) -> torch.Tensor:
-    """What torchvision's own forward pass hands to its classifier."""
-    seen = []
-    hook = getattr(model, head).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    with torch.inference_mode():
-        model(images)
-    hook.remove()
-    return seen[0]
+def torchvisions(name: str) -> str:
+    return name.removesuffix("_v1")
 
 
-@pytest.mark.parametrize("name", WIDTHS)
-def test_network_gives_what_torchvision_hands_to_its_classifier(
-    name: str, seeded_model: MakeModel
-) -> None:
-    spec, model = BACKBONES[name], seeded_model(name)
-    images = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+def seeded_images(side: int) -> torch.Tensor:
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_backbone_is_tested() -> None:
+    assert set(EMBEDDINGS) == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+@pytest.mark.parametrize("side", [32, 40])
+def test_embedding_computed_by_hand(name: str, side: int, seeded_model: MakeModel) -> None:
+    spec, model, images = BACKBONES[name], seeded_model(torchvisions(name)), seeded_images(side)
+    width, by_hand = EMBEDDINGS[name]
     network = build_network(spec, model.state_dict(), source="here")
     with torch.inference_mode():
-        embeddings = network(images)
-    assert embeddings.shape == (2, WIDTHS[name]) == (2, spec.width)
-    torch.testing.assert_close(embeddings, classifier_input(model, spec.head, images))
+        embeddings, wanted = network(images), by_hand(model, images)
+    assert embeddings.shape == (2, width) == (2, spec.width)
+    assert float(wanted.std()) > 1e-3
+    torch.testing.assert_close(embeddings, wanted, rtol=1e-4, atol=1e-5)
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", HANDED_TO_CLASSIFIER)
+def test_embedding_is_what_torchvision_hands_to_its_classifier(
+    name: str, seeded_model: MakeModel
+) -> None:
+    spec, model, images = BACKBONES[name], seeded_model(name), seeded_images(40)
+    seen: list[torch.Tensor] = []
+    classifier = model.get_submodule(spec.head)
+    hook = classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.inference_mode():
+        model(images)
+        embeddings = build_network(spec, model.state_dict(), source="here")(images)
+    hook.remove()
+    torch.testing.assert_close(embeddings, seen[0])
+
+
+def test_moved_strides_change_the_embedding(seeded_model: MakeModel) -> None:
+    state, images = seeded_model("resnet50").state_dict(), seeded_images(64)
+    with torch.inference_mode():
+        first, second = (
+            build_network(BACKBONES[name], state, source="here")(images)
+            for name in ("resnet50", "resnet50_v1")
+        )
+    assert float((first - second).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_embedder_gives_the_same_to_its_rounding(name: str, seeded_model: MakeModel) -> None:
+    state = seeded_model(torchvisions(name)).state_dict()
+    network = build_network(BACKBONES[name], state, source="here")
+    coarse = np.random.default_rng(3).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    images = [Image.fromarray(pixels).resize((64, 64)) for pixels in coarse]
+    scaled = np.stack([np.asarray(image) for image in images]) / 255
+    inputs = (scaled - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.inference_mode():
+        wanted = network(torch.tensor(inputs).permute(0, 3, 1, 2).float()).numpy()
+    width = BACKBONES[name].width
+    embedder = Embedder(Backbone(name, f"{name}-0-64px", width, 64, network), device="cpu")
+    given = embedder.embed(images).astype(np.float32)
+    assert given.shape == (3, width)
+    similar = unit(given) @ unit(wanted).T
+    # Random networks blow up the rounding of 16 bits; trained ones stay above 0.99.
+    assert (similar.diagonal() > 0.8).all()
+    assert similar.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +160,11 @@ def test_network_gives_what_torchvision_hands_to_its_classifier(
         ("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"),
         ("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth"),
         ("resnet18", "resnet18-f37072fd.pth"),
+        ("resnet34", "resnet34-b627a593.pth"),
         ("resnet50", "resnet50-11ad3fa6.pth"),
+        ("vgg16", "vgg16-397923af.pth"),
+        ("efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc.pth"),
+        ("convnext_tiny", "convnext_tiny-983f1562.pth"),
     ],
 )
 def test_pretrained_file_is_torchvisions(name: str, file_name: str) -> None:
@@ -151,7 +262,7 @@ def test_file_with_other_things_than_tensors(tmp_path: Path) -> None:
         read_state_dict(tmp_path / "resnet18.pth")
 
 
-@pytest.mark.parametrize("name", ["", "vgg16", "MobileNet_V2"])
+@pytest.mark.parametrize("name", ["", "vgg11", "MobileNet_V2"])
 def test_unknown_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=f"name='{name}'; one of mobilenet_v2,"):
         load_backbone(name, cache_dir=tmp_path)
@@ -161,3 +272,26 @@ def test_unknown_name(name: str, tmp_path: Path) -> None:
 def test_input_size_out_of_range(input_size: int, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=f"input_size={input_size}; 32 to 512"):
         load_backbone("mobilenet_v2", input_size=input_size, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+def test_networks_from_scratch_have_no_weights_to_load(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=f"name='{name}' has no pretrained weights: it trains"):
+        load_backbone(name, cache_dir=tmp_path)
+
+
+def test_weights_that_nobody_offers_must_be_ones_own(
+    seeded_model: MakeModel, tmp_path: Path
+) -> None:
+    given, cache = tmp_path / "given", tmp_path / "cache"
+    given.mkdir()
+    with pytest.raises(WeightsError, match="resnet50_v1 has no weights to download") as caught:
+        load_backbone("resnet50_v1", weights_dir=given, cache_dir=cache)
+    assert "Put resnet50_v1.safetensors or resnet50_v1.pth into a folder" in caught.value.mend
+    assert "TIEBREAK_WEIGHTS_DIR" in caught.value.mend
+    path = given / "resnet50_v1.safetensors"
+    safetensors.torch.save_file(seeded_model("resnet50").state_dict(), path)
+    backbone = load_backbone("resnet50_v1", weights_dir=given, cache_dir=cache)
+    assert backbone.identity == f"resnet50_v1-{file_digest(path)[:8]}-224px"
+    assert backbone.network.get_submodule("layer3.0.conv1").stride == (2, 2)
+    assert backbone.network.get_submodule("layer3.0.conv2").stride == (1, 1)
