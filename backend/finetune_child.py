@@ -91,10 +91,14 @@ class FineTuneSlot:
 
 
 def thread_count() -> int:
-    """Threads that a fine-tune computes with: one core is left free where there are more than two.
+    """Threads that a fine-tune computes with: OMP_NUM_THREADS where it is set, else the cores, one
+    of which is left free where there are more than two.
 
     On two cores it takes both; its low priority gives them back whenever anybody else wants them.
     """
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal() and int(said) > 0:
+        return int(said)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
     return cores if cores <= FEW_CORES else cores - 1

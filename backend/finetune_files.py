@@ -123,6 +123,8 @@ class Result(File):
     improved: bool = False
     """An epoch did better on the watched images than the untouched network."""
     skipped: int = 0
+    losses: tuple[float, ...] = ()
+    """Of the watched images: by the untouched network, then after each epoch."""
     summary: dict[str, float | int | str | None] = Field(default_factory=dict)
 
 

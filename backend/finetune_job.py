@@ -17,10 +17,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image
 
 from backend.errors import ImageError
 from backend.finetune_files import (
@@ -120,8 +122,11 @@ def _run(folder: Path) -> Result:
         trained=tuple(row.digest for row, flag in zip(rows, tuned.trained, strict=True) if flag),
         improved=tuned.best_epoch > 0,
         skipped=skipped,
+        losses=tuple(report.loss for report in tuned.epochs),
         summary={
-            **{f"best_{k}": v for k, v in asdict(best).items() if isinstance(v, (int, float))},
+            "validation_loss": best.loss,
+            "validation_accuracy": best.accuracy,
+            "best_epoch": best.epoch,
             "epochs": len(tuned.epochs) - 1,
             "rows": len(rows),
             "seconds": round(tuned.seconds, 1),
@@ -135,9 +140,9 @@ def _learn(
     folder: Path, job: Job, copies: WorkingCopies
 ) -> tuple[FineTuned, Sequence[JobRow], int]:
     """What was learned, from which rows, and how many images were broken."""
-    from model.finetune import FineTuneOptions, finetune
-
     from model.backbones import load_backbone
+    from model.finetune import finetune
+    from model.finetune_options import FineTuneOptions
 
     backbone = load_backbone(
         job.backbone,
@@ -156,7 +161,7 @@ def _learn(
         try:
             tuned = finetune(
                 backbone,
-                lambda i, rows=rows: copies.open(rows[i].digest),
+                partial(_open, copies, rows),
                 control_labels(job.controls, rows),
                 FineTuneOptions(**job.options.model_dump()),
                 checkpoint=folder / CHECKPOINT,
@@ -171,6 +176,10 @@ def _learn(
             shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
         else:
             return tuned, rows, len(skipped.images)
+
+
+def _open(copies: WorkingCopies, rows: Sequence[JobRow], row: int) -> Image:
+    return copies.open(rows[row].digest)
 
 
 def _skip_broken(folder: Path, job: Job, copies: WorkingCopies) -> Skipped:

@@ -265,7 +265,12 @@ class FineTuning:
         job = read(folder, JOB, Job)
         if job is None:
             return self._failed_once(row, folder, f"{folder / JOB} is damaged.", retry=True)
-        summary: dict[str, Any] = {**result.summary, "skipped": result.skipped}
+        summary: dict[str, Any] = {
+            **result.summary,
+            "losses": list(result.losses),
+            "sha256": result.sha256,
+            "skipped": result.skipped,
+        }
         if not result.improved:
             why = "No pass over the images made the network better than it was."
             return self._end(row, REFUSED, why, progress=summary)
