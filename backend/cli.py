@@ -349,8 +349,19 @@ def _print_status(statuses: list[ProjectStatus], alive: bool, settings: Settings
             errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(s.finetune['sentence'])}")
         for trouble in filter(None, (s.error, s.config_problem)):
             errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(trouble)}")
+        for sentence in _left_out(s):
+            errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(sentence)}")
     if not alive:
         errors.print("No trainer is running. Start one: tiebreak trainer")
+
+
+def _left_out(status: ProjectStatus) -> list[str]:
+    """A sentence for each control with labels that do not fit the labelling config."""
+    return [
+        f"{c.name}: kept, but not learned from: {'; '.join(c.outside)}. {c.advice}"
+        for c in status.controls
+        if c.outside
+    ]
 
 
 def _escaped(text: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.dataset import LabelledImages, in_common, labelled_images
-from backend.predictions import CHOSEN_FROM
+from backend.predictions import chosen_from, head_of
 from backend.projects import version_json
 from backend.settings import Settings
 from backend.store import Store
@@ -85,13 +85,13 @@ def compare_versions(
 
 
 def _right(artifact: Artifact, data: list[LabelledImages]) -> NDArray[np.bool_]:
-    return np.concatenate([_right_of(artifact.heads.get(p.control.name), p) for p in data])
+    return np.concatenate([_right_of(head_of(artifact, p.control), p) for p in data])
 
 
 def _right_of(head: Head | None, part: LabelledImages) -> NDArray[np.bool_]:
     """Of each held-out image (n,): whether a head is right; a class it lacks it never chooses."""
     targets, classes = part.targets[part.held_out], part.control.classes
-    if head is None or head.multiple != part.control.multiple or not len(targets):
+    if head is None or not len(targets):
         return np.zeros(len(targets), dtype=np.bool_)
     probabilities = np.zeros((len(targets), len(classes)))
     found = head.probabilities(part.embeddings[part.held_out])
@@ -99,6 +99,7 @@ def _right_of(head: Head | None, part: LabelledImages) -> NDArray[np.bool_]:
         if name in head.classes:
             probabilities[:, position] = found[:, head.classes.index(name)]
     if part.control.multiple:
-        return np.asarray(((probabilities >= CHOSEN_FROM) == targets).all(axis=1))
+        said = probabilities >= chosen_from(head, classes)
+        return np.asarray((said == targets).all(axis=1))
     chosen = probabilities.argmax(axis=1)
     return np.asarray((chosen == targets) & (probabilities.max(axis=1) > 0))

@@ -101,13 +101,15 @@ def labelled_images(
         Label.status == AGREED,
     )
     choices = {row.task_id: row.choices for row in session.execute(agreed)}
+    # A config that has just changed is known here before its labels have been read anew.
+    fits = np.array([fits_control(choices[int(t)], control) for t in ids], dtype=bool)
     return LabelledImages(
         control,
-        ids,
-        vectors,
-        encode_targets([choices[int(t)] for t in ids], control),
-        np.array([in_holdout(digest, holdout_share) for digest in digests], dtype=bool),
-        np.array(digests, dtype="U64"),
+        ids[fits],
+        vectors[fits],
+        encode_targets([choices[int(t)] for t in ids[fits]], control),
+        np.array([in_holdout(digest, holdout_share) for digest in digests], dtype=bool)[fits],
+        np.array(digests, dtype="U64")[fits],
     )
 
 
@@ -126,6 +128,11 @@ def encode_targets(choices: Sequence[Sequence[str]], control: Control) -> NDArra
     for row, picked in enumerate(choices):
         targets[row, [position[name] for name in picked]] = True
     return targets
+
+
+def fits_control(choices: Sequence[str], control: Control) -> bool:
+    """Whether a label is one that the control of today can give."""
+    return set(choices) <= set(control.classes) and (control.multiple or len(choices) == 1)
 
 
 def _digest(value: object) -> str:

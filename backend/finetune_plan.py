@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.dataset import fits_control
 from backend.finetune_child import thread_count
 from backend.finetune_files import Job, JobControl, JobOptions, JobRow
 from backend.label_config import Control
@@ -54,7 +55,7 @@ def labelled_pool(
         )
         for task_id, choices, source, uri in rows:
             digest = str(source.digest)
-            if in_holdout(digest, holdout_share):
+            if in_holdout(digest, holdout_share) or not fits_control(choices, control):
                 continue
             known = found.get(digest)
             if known is None:

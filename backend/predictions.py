@@ -14,10 +14,8 @@ from backend.label_config import Control
 from model.artifact import Artifact
 from model.head import Head
 from model.queue import LAST_SCORE, queue_scores, shuffled_score
+from model.thresholds import NEUTRAL
 from model.uncertainty import uncertainty
-
-CHOSEN_FROM = 0.5
-"""A class of a multiple choice is ticked from this probability on."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +57,36 @@ def predict_tasks(
     scores: dict[int, float] = {}
     results: dict[int, list[dict[str, Any]]] = {}
     for control in controls:
-        head = artifact.heads.get(control.name)
+        head = head_of(artifact, control)
         task_ids, vectors = embeddings.get(control.data_key, ((), np.zeros((0, 0))))
         if head is None or not len(task_ids):
             continue
-        head_classes, probabilities = _current_classes(head, control, vectors)
-        if not head_classes:
+        kept, probabilities = _current_classes(head, control, vectors)
+        if not kept:
             continue
+        ticked = _ticked(probabilities, chosen_from(head, kept) if control.multiple else None)
         control_scores = queue_scores([uncertainty(strategy, probabilities, control.multiple)])
         for position, task_id in enumerate(int(t) for t in task_ids):
             score = float(control_scores[position])
             scores[task_id] = min(score, scores.get(task_id, score))
-            choice = _choice(task_id, control, head_classes, probabilities[position])
+            choice = _choice(task_id, control, kept, probabilities[position], ticked[position])
             results.setdefault(task_id, []).extend(choice)
     return {task_id: Prediction(score, results[task_id]) for task_id, score in scores.items()}
+
+
+def head_of(artifact: Artifact, control: Control) -> Head | None:
+    """The head that answers a control as it is now; None where it was trained for the other kind,
+    one choice or several."""
+    head = artifact.heads.get(control.name)
+    return head if head is not None and head.multiple == control.multiple else None
+
+
+def chosen_from(head: Head | None, classes: Sequence[str]) -> NDArray[np.float64]:
+    """(k,) the probability from which on each class of a multiple choice is ticked."""
+    known = {}
+    if head is not None and head.thresholds is not None:
+        known = dict(zip(head.classes, head.thresholds.tolist(), strict=True))
+    return np.array([known.get(name, NEUTRAL) for name in classes], dtype=np.float64)
 
 
 def _current_classes(
@@ -87,13 +101,24 @@ def _current_classes(
     return [head.classes[i] for i in kept], probabilities
 
 
+def _ticked(
+    probabilities: NDArray[Any], thresholds: NDArray[np.float64] | None
+) -> NDArray[np.bool_]:
+    """(n, k) which classes are chosen: the likeliest, or each from its threshold on."""
+    if thresholds is not None:
+        return np.asarray(probabilities >= thresholds)
+    places = np.arange(probabilities.shape[1])
+    return np.asarray(places == probabilities.argmax(axis=1)[:, None])
+
+
 def _choice(
-    task_id: int, control: Control, classes: Sequence[str], probabilities: NDArray[Any]
+    task_id: int,
+    control: Control,
+    classes: Sequence[str],
+    probabilities: NDArray[Any],
+    ticked: NDArray[np.bool_],
 ) -> list[dict[str, Any]]:
-    if control.multiple:
-        picked = [i for i, p in enumerate(probabilities) if p >= CHOSEN_FROM]
-    else:
-        picked = [int(probabilities.argmax())]
+    picked = np.flatnonzero(ticked).tolist()
     if not picked:
         return []
     return [
@@ -102,7 +127,7 @@ def _choice(
             "from_name": control.name,
             "to_name": control.to_name,
             "type": "choices",
-            "score": round(float(min(probabilities[i] for i in picked)), 6),
+            "score": round(float(probabilities[picked].min()), 6),
             "value": {"choices": [classes[i] for i in picked]},
         }
     ]

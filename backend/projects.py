@@ -41,9 +41,19 @@ def register_project(
         add_hint(store, project_id, "REGISTERED", None, train=False)
 
 
+OUTSIDE_ADVICE = (
+    "Put the choice back into the labelling config (as a choice's alias, to keep what people "
+    "read), or annotate these tasks anew."
+)
+
+
 @dataclass(frozen=True)
 class ControlStatus:
-    """Labels of one control. ``outside`` are labels whose class the config does not have."""
+    """Labels of one control.
+
+    ``outside`` are labels that do not fit the config, counted by the reason; ``outside_tasks``
+    are the first 100 of their tasks, and ``advice`` is what to do about them.
+    """
 
     name: str
     classes: list[str]
@@ -51,6 +61,8 @@ class ControlStatus:
     labels: int
     tied: list[int]
     outside: list[str]
+    outside_tasks: list[int]
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -156,6 +168,13 @@ def list_versions(session: Session, project_id: int) -> list[dict[str, Any]]:
     return [version_json(version, champion) for version in session.scalars(query)]
 
 
+def outside_labels(session: Session, project_id: int) -> int:
+    """How many labels name choices that the labelling config does not have."""
+    query = select(func.count()).select_from(Label)
+    outside = query.where(Label.project_id == project_id, Label.status == OUTSIDE)
+    return session.scalar(outside) or 0
+
+
 def _control_statuses(session: Session, project: Project) -> list[ControlStatus]:
     statuses = []
     for control in controls_of(project):
@@ -170,6 +189,13 @@ def _control_statuses(session: Session, project: Project) -> list[ControlStatus]
             select(Label.detail, func.count())
             .where(*of_control, Label.status == OUTSIDE)
             .group_by(Label.detail)
+            .order_by(func.count().desc(), Label.detail)
+        ).all()
+        outside_tasks = session.scalars(
+            select(Label.task_id)
+            .where(*of_control, Label.status == OUTSIDE)
+            .order_by(Label.task_id)
+            .limit(100)
         )
         statuses.append(
             ControlStatus(
@@ -179,6 +205,8 @@ def _control_statuses(session: Session, project: Project) -> list[ControlStatus]
                 labels=agreed or 0,
                 tied=list(tied),
                 outside=[f"{detail} ({n})" for detail, n in outside],
+                outside_tasks=list(outside_tasks),
+                advice=OUTSIDE_ADVICE if outside else "",
             )
         )
     return statuses

@@ -22,7 +22,7 @@ from backend.dataset import learning_state
 from backend.finetuning import FineTuning, comparable
 from backend.hints import forget_hints, pending_look
 from backend.pool import count_images, embed_chunk, next_retry
-from backend.projects import newest_version
+from backend.projects import newest_version, outside_labels
 from backend.push import (
     ENOUGH_TO_PUSH,
     SAMPLING,
@@ -193,15 +193,18 @@ class Reconciler:
         with tools.store.read() as session:
             project = session.get_one(Project, self.project_id)
             state = learning_state(session, project, backbone)
+            outside = outside_labels(session, self.project_id)
         champion = tools.champions.get(self.project_id)
         lost = bool(project.champion) and (champion is None or champion.version != project.champion)
         lost = lost and self._tried_in_vain != state.digest
         now = time.time()
         if not state.labels:
             self._answer_request(project)
-            return self._wait("no labels yet")
+            return self._wait(
+                "labels that fit the labelling config" if outside else "no labels yet"
+            )
         if state.digest == project.attempted and not lost:
-            return self._up_to_date(project)
+            return self._up_to_date(project, champion)
         asked = project.train_requested_at is not None
         setup_changed = bool(project.champion) and state.setup != project.attempted_setup
         if not (asked or setup_changed or lost or self._due(project, state.changed, now)):
@@ -232,12 +235,17 @@ class Reconciler:
             with self.tools.store.write() as session:
                 session.get_one(Project, self.project_id).train_requested_at = None
 
-    def _up_to_date(self, project: Project) -> bool:
+    def _up_to_date(self, project: Project, champion: Artifact | None) -> bool:
         self._answer_request(project)
         with self.tools.store.read() as session:
             newest = newest_version(session, self.project_id)
         if newest is None:
             return self._wait(TOO_LITTLE)
+        if champion is not None and champion.version == newest.number:
+            # A later attempt that made no version had too little to learn from.
+            learned = champion.manifest.get("labels_digest", project.attempted)
+            if learned != project.attempted:
+                return self._wait(TOO_LITTLE)
         if newest.number == project.champion:
             return self._wait("")
         if newest.kept:

@@ -68,7 +68,11 @@ def look_at_project(store: Store, client: LabelStudio, project_id: int) -> bool:
 
 
 def set_config(project: Project, title: str, xml: str) -> bool:
-    """Write title and config into the row. True when the controls changed."""
+    """Write title and config into the row. True when the controls changed.
+
+    Then every label has to be read anew, and that stands in the row until it is done: whoever
+    noticed the change, server or trainer, may not live long enough to see it through.
+    """
     before = controls_of(project)
     project.gone = False
     project.title, project.label_config = title, xml
@@ -78,6 +82,8 @@ def set_config(project: Project, title: str, xml: str) -> bool:
     except LabelConfigError as error:
         after = ()
         project.config_problem = str(error)
+    if before != after:
+        project.compared_at = None
     return before != after
 
 
@@ -103,7 +109,9 @@ def look_at_everything(store: Store, client: LabelStudio, project_id: int) -> Sy
             session, project_id, controls, {t: annotations.get(t, []) for t in seen}
         )
         project = session.get_one(Project, project_id)
-        project.looked_at = project.compared_at = started
+        project.looked_at = started
+        # Labels of a config that changed meanwhile are those of the one before.
+        project.compared_at = started if controls_of(project) == controls else None
         project.cursor = max((task.updated_at for task in tasks), default="")
     return SyncReport(len(seen), len(seen - known), len(known - seen), changed)
 

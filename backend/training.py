@@ -28,7 +28,7 @@ from backend.dataset import (
     learning_state,
 )
 from backend.lease import Leases
-from backend.predictions import CHOSEN_FROM
+from backend.predictions import chosen_from
 from backend.projects import newest_version
 from backend.settings import Settings
 from backend.store import Store
@@ -95,11 +95,10 @@ def train(
     ``champion`` was read, where that is not ``champion`` itself. Nothing comes of the training when
     another one serves at its end.
     """
+    started, serving = time.time(), serving_number(champion, serving)
     found = challenge(store, settings, project_id, backbone, champion, serving, tuned)
     if not isinstance(found, Challenger):
-        _finish(
-            store, leases, project_id, found, time.time(), None, serving_number(champion, serving)
-        )
+        _finish(store, leases, project_id, found, started, None, serving)
         return TrainingReport(None, False, TOO_LITTLE)
     return settle(store, leases, settings, project_id, found)
 
@@ -291,7 +290,8 @@ def _graded(
                 probabilities[:, position] = found[:, known[name]]
     safe = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     if part.control.multiple:
-        right = ((probabilities >= CHOSEN_FROM) == targets).all(axis=1)
+        said = probabilities >= chosen_from(head, part.control.classes)
+        right = (said == targets).all(axis=1)
         return right, -np.log(np.where(targets, safe, 1 - safe)).sum(axis=1)
     if head is None:
         right = np.zeros(len(targets), dtype=np.bool_)

@@ -29,6 +29,7 @@ from backend.sync import controls_of
 from backend.tables import Hint, Project, Version, version_name
 from model.artifact import Artifact
 from model.errors import ArtifactError
+from model.head import Head
 
 BY_HAND = "Promoted by hand"
 
@@ -100,11 +101,16 @@ def show_version(store: Store, settings: Settings, project_id: int, number: int)
         artifact = load_version(settings, project_id, row)
     except (ArtifactError, SetupError) as error:
         return found | {"problem": error.message}
-    heads = [
-        {"control": name, "classes": list(head.classes), "multiple": head.multiple}
-        for name, head in artifact.heads.items()
-    ]
+    heads = [_head_json(name, head) for name, head in artifact.heads.items()]
     return found | {"heads": heads, "manifest": artifact.manifest}
+
+
+def _head_json(control: str, head: Head) -> dict[str, Any]:
+    """A head as plain values; ``thresholds`` only where several classes may be ticked."""
+    found = {"control": control, "classes": list(head.classes), "multiple": head.multiple}
+    if head.thresholds is None:
+        return found
+    return found | {"thresholds": [round(float(each), 4) for each in head.thresholds]}
 
 
 def promote(store: Store, settings: Settings, project_id: int, number: int) -> Promotion:

@@ -45,7 +45,7 @@ def version_text(version: dict[str, Any]) -> str:
         "files": version["problem"] or f"intact, {version['bytes']:,} bytes",
     }
     for head in version["heads"]:
-        lines[f"control {head['control']}"] = ", ".join(head["classes"])
+        lines[f"control {head['control']}"] = _classes(head)
     for key in ("labels_digest", "seed", "strategy", "libraries"):
         if key in version["manifest"]:
             value = version["manifest"][key]
@@ -88,6 +88,13 @@ def accuracy(version: dict[str, Any]) -> str:
 def when(moment: float) -> str:
     """A time of this machine's zone, to the minute."""
     return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _classes(head: dict[str, Any]) -> str:
+    if "thresholds" not in head:
+        return ", ".join(head["classes"])
+    pairs = zip(head["classes"], head["thresholds"], strict=True)
+    return ", ".join(f"{name} (ticked from {_share(share)} on)" for name, share in pairs)
 
 
 def _share(share: float | None) -> str:

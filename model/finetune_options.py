@@ -35,6 +35,7 @@ class FineTuneOptions:
     ``validation_share``       share of the rows that is only watched, (0, 0.5]
     ``patience``               epochs without a better result after which it stops
     ``probe_first``            False: plain fine-tuning, the layers on top start at zero
+    ``frozen_statistics``      batch normalisations keep the mean and variance of the pretraining
     """
 
     epochs: int = 12
@@ -53,6 +54,7 @@ class FineTuneOptions:
     validation_share: float = 0.15
     patience: int = 4
     probe_first: bool = True
+    frozen_statistics: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

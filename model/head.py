@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.calibrate import expected_calibration_error
 from model.checks import (
     check_finite,
     class_flags,
@@ -25,7 +24,8 @@ from model.checks import (
 from model.crossfit import CrossFit, calibrated, cross_fit
 from model.errors import ArgumentError
 from model.folds import class_folds, flag_folds
-from model.metrics import accuracy, exact_match, log_loss
+from model.head_metrics import measure, unmeasured
+from model.thresholds import NEUTRAL, fit_thresholds
 
 FloatArray = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -45,6 +45,8 @@ class Head:
     ``weights``      (d, k) float32
     ``bias``         (k,) float32
     ``temperature``  (1,) float32 for softmax, (k,) for sigmoids; above 0
+    ``thresholds``   with ``multiple`` (k,) float32 in (0, 1]: a class is said from this calibrated
+                     probability on; 1/2 where none are given. None without ``multiple``
     """
 
     classes: tuple[str, ...]
@@ -52,6 +54,7 @@ class Head:
     weights: FloatArray
     bias: FloatArray
     temperature: FloatArray
+    thresholds: FloatArray | None = None
 
     def __post_init__(self) -> None:
         k = len(self.classes)
@@ -64,6 +67,9 @@ class Head:
             raise ArgumentError(
                 f"temperature has shape {self.temperature.shape}; {wanted} is needed."
             )
+        if self.multiple and self.thresholds is None:
+            object.__setattr__(self, "thresholds", np.full(k, NEUTRAL, dtype=np.float32))
+        _check_thresholds(self.thresholds, wanted if self.multiple else None)
 
     def logits(self, embeddings: ArrayLike) -> FloatArray:
         """(n, d) embeddings of any float type -> (n, k) float32 logits, before the temperature.
@@ -86,24 +92,27 @@ class Head:
         return calibrated(logits, self.temperature, self.multiple).astype(np.float32)
 
     def to_arrays(self) -> dict[str, FloatArray]:
-        """The numbers of the head, for storage: ``weights``, ``bias`` and ``temperature``."""
-        return {"weights": self.weights, "bias": self.bias, "temperature": self.temperature}
+        """The numbers of the head, for storage, by the names of the fields."""
+        arrays = {"weights": self.weights, "bias": self.bias, "temperature": self.temperature}
+        return arrays if self.thresholds is None else arrays | {"thresholds": self.thresholds}
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], classes: Sequence[str], multiple: bool
     ) -> Head:
-        """The head whose :meth:`to_arrays` gave ``arrays``. ArgumentError when they do not fit."""
+        """The head whose :meth:`to_arrays` gave ``arrays``. ArgumentError when they do not fit.
+
+        Heads of several classes that were stored without thresholds have 1/2.
+        """
         missing = sorted({"weights", "bias", "temperature"} - set(arrays))
         if missing:
             raise ArgumentError(f"arrays has no {', '.join(missing)}; a head needs all three.")
-        return cls(
-            classes=tuple(classes),
-            multiple=multiple,
-            weights=np.ascontiguousarray(arrays["weights"], dtype=np.float32),
-            bias=np.ascontiguousarray(arrays["bias"], dtype=np.float32),
-            temperature=np.ascontiguousarray(arrays["temperature"], dtype=np.float32),
-        )
+        numbers = {
+            name: np.ascontiguousarray(arrays[name], dtype=np.float32)
+            for name in ("weights", "bias", "temperature", "thresholds")
+            if name in arrays
+        }
+        return cls(classes=tuple(classes), multiple=multiple, **numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +126,10 @@ class HeadFit:
     ``metrics``      ``n``, ``classes_present`` (classes with a label; with ``multiple``, with a
                      yes), ``tested`` (rows with out-of-fold probabilities), ``penalty``, and over
                      the tested rows ``accuracy`` (with ``multiple``, exact match), ``log_loss``,
-                     ``ece_before`` and ``ece_after`` the temperature; None where nothing was
-                     tested.
+                     ``ece_before`` and ``ece_after`` the temperature; with ``multiple`` also
+                     ``micro_f1`` and ``macro_f1``, the mean over the classes with a tested yes.
+                     None where nothing was tested. What is said of a row, for exact match and
+                     F1, goes by thresholds that other folds' rows chose.
     """
 
     head: Head
@@ -154,7 +165,9 @@ def fit_head(
     (or per-class) logistic regression with an L2 penalty. Five-fold cross-validation picks the
     penalty and the temperature by log loss, and gives the honest probabilities in the result.
     Below 50 tested labels the temperature is 1; with ``multiple`` it is also 1 for a class with
-    fewer than 5 labels on either side. When nothing can be tested the penalty is a fixed one.
+    fewer than 5 labels on either side. With ``multiple`` the tested rows also choose from which
+    probability on a class is said (:func:`model.thresholds.fit_thresholds`). When nothing can be
+    tested the penalty is a fixed one.
 
     ``groups``, (n,) whole numbers: rows of one group are in one fold (one picture and its
     augmented copies). ``honest``, (n,) bool: only these rows choose the penalty and the
@@ -216,7 +229,7 @@ def _fit_classes(
     if found.out_of_fold is not None:
         logits = np.full((len(rows), len(names)), ABSENT_LOGIT)
         logits[:, present] = found.out_of_fold
-    return _assemble(names, weights, bias, found, logits, positions, present.size)
+    return _assemble(names, weights, bias, found, logits, positions, folds)
 
 
 def _fit_flags(
@@ -226,8 +239,7 @@ def _fit_flags(
         raise ArgumentError(f"targets has shape {flags.shape}; a row and a class are needed.")
     folds = flag_folds(flags, FOLDS, split.generator, split.groups, split.honest)
     found = cross_fit(rows, flags, folds, multiple=True, honest=split.honest)
-    present = int(flags.any(axis=0).sum())
-    return _assemble(names, found.weights, found.bias, found, found.out_of_fold, flags, present)
+    return _assemble(names, found.weights, found.bias, found, found.out_of_fold, flags, folds)
 
 
 def _assemble(
@@ -237,36 +249,34 @@ def _assemble(
     found: CrossFit,
     logits: Array | None,
     targets: NDArray[np.int64] | NDArray[np.bool_],
-    classes_present: int,
+    folds: NDArray[np.int64] | None,
 ) -> HeadFit:
     multiple = targets.ndim == 2
+    metrics = unmeasured(targets, found.penalty)
+    out_of_fold, thresholds = None, None
+    if logits is not None and folds is not None:
+        out_of_fold = calibrated(logits, found.temperature, multiple)
+        tested = np.isfinite(out_of_fold).all(axis=1)
+        metrics |= measure(logits[tested], out_of_fold[tested], targets[tested], folds[tested])
+        if multiple:
+            thresholds = fit_thresholds(out_of_fold[tested], targets[tested])
     head = Head(
-        names, multiple, weights.astype(np.float32), bias.astype(np.float32), found.temperature
+        names,
+        multiple,
+        weights.astype(np.float32),
+        bias.astype(np.float32),
+        found.temperature,
+        thresholds,
     )
-    metrics: dict[str, float | None] = {
-        "n": float(len(targets)),
-        "classes_present": float(classes_present),
-        "tested": 0.0,
-        "penalty": found.penalty,
-        "accuracy": None,
-        "log_loss": None,
-        "ece_before": None,
-        "ece_after": None,
-    }
-    if logits is None:
-        return HeadFit(head, None, metrics)
-    out_of_fold = calibrated(logits, found.temperature, multiple)
-    tested = np.isfinite(out_of_fold).all(axis=1)
-    after, truth = out_of_fold[tested], targets[tested]
-    before = calibrated(logits[tested], np.ones(1), multiple)
-    metrics |= {
-        "tested": float(tested.sum()),
-        "accuracy": exact_match(after, truth) if multiple else accuracy(after, truth),
-        "log_loss": log_loss(after, truth),
-        "ece_before": expected_calibration_error(before, truth),
-        "ece_after": expected_calibration_error(after, truth),
-    }
     return HeadFit(head, out_of_fold, metrics)
+
+
+def _check_thresholds(thresholds: FloatArray | None, wanted: tuple[int] | None) -> None:
+    shape = None if thresholds is None else thresholds.shape
+    if shape != wanted:
+        raise ArgumentError(f"thresholds has shape {shape}; {wanted} is needed.")
+    if thresholds is not None and not ((thresholds > 0) & (thresholds <= 1)).all():
+        raise ArgumentError(f"thresholds is {thresholds}; (0, 1] is allowed.")
 
 
 def _checked_embeddings(embeddings: ArrayLike, width: int | None = None) -> FloatArray:

@@ -84,6 +84,14 @@ class Learner(nn.Module):
         # float16 would need its losses scaled, so where there is no bfloat16 it is 32 bits.
         self._half = half if half == torch.bfloat16 else None
 
+    def learn(self, *, frozen_statistics: bool) -> None:
+        """Go into training mode; batch normalisations may keep the statistics that they have."""
+        self.train()
+        if frozen_statistics:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, width) float32 embeddings, before the linear layers."""
         inputs = self._normalise(pixels)

@@ -26,16 +26,16 @@ def accuracy(probabilities: ArrayLike, targets: ArrayLike) -> float:
     return float((scores.argmax(axis=1) == wanted).mean())
 
 
-def exact_match(probabilities: ArrayLike, targets: ArrayLike) -> float:
-    """Share of rows with every class right: (n, k) probability >= 1/2 against (n, k) flags.
+def exact_match(probabilities: ArrayLike, targets: ArrayLike, thresholds: ArrayLike = 0.5) -> float:
+    """Share of rows with every class right: (n, k) probability >= threshold against (n, k) flags.
 
-    ArgumentError when there is no row.
+    ``thresholds`` is one number, (k,) or (n, k). ArgumentError when there is no row.
     """
     scores = probability_matrix("probabilities", probabilities, rows_sum_to_one=False)
     n, k = scores.shape
     wanted = class_flags("targets", targets, length=n, class_count=k)
     _at_least_one_row(n)
-    return float(((scores >= 0.5) == wanted).all(axis=1).mean())
+    return float(((scores >= np.asarray(thresholds)) == wanted).all(axis=1).mean())
 
 
 def log_loss(probabilities: ArrayLike, targets: ArrayLike) -> float:

@@ -19,8 +19,18 @@ from backend.tables import Embedding, ImageSource, Label, Project, Task, TaskIma
 from tests.backend.peers import make, other, studio
 from tests.backend.prediction_keeper import keeper, keeper_client
 from tests.backend.saved_versions import three
+from tests.backend.small_label_studio import small_client, small_label_studio
 
-__all__ = ["keeper", "keeper_client", "make", "other", "studio", "three"]
+__all__ = [
+    "keeper",
+    "keeper_client",
+    "make",
+    "other",
+    "small_client",
+    "small_label_studio",
+    "studio",
+    "three",
+]
 
 
 @pytest.fixture

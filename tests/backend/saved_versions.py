@@ -29,6 +29,7 @@ def save_version(
     kept: bool = True,
     backbone: str = IDENTITY,
     weights: NDArray[Any] | None = None,
+    heads: dict[str, Head] | None = None,
 ) -> None:
     """A version of project 1 that tells cats, dogs and owls; the champion, where it is kept."""
     head = Head(
@@ -40,7 +41,7 @@ def save_version(
     )
     folder = artifact_folder(settings.data_dir, 1, number)
     manifest: dict[str, Any] = {"seed": number, "strategy": "margin"}
-    save_artifact(folder, Artifact(number, backbone, {"label": head}, manifest))
+    save_artifact(folder, Artifact(number, backbone, heads or {"label": head}, manifest))
     with tables.store.write() as session:
         session.add(
             Version(

@@ -8,6 +8,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Version
 from model.audit import in_holdout
+from model.head import Head
 from tests.backend.conftest import Tables
 from tests.backend.saved_versions import embed_again, save_version
 
@@ -35,3 +36,33 @@ def test_two_versions_are_compared_on_the_same_images(
         session.get_one(Version, (1, 1)).backbone = "resnet18-aabbccdd-224px"
     save_version(tables, settings, 3, backbone="resnet18-aabbccdd-224px")
     assert "by both of their networks" in compare_versions(store, half, 1, 2, 3).note
+
+
+TAGS = """<View><Image name="image" value="$image"/>
+<Choices name="tags" toName="image" choice="multiple">
+<Choice value="wet"/><Choice value="old"/></Choices></View>"""
+
+
+def test_a_class_is_chosen_from_its_threshold_on(store: Store, settings: Settings) -> None:
+    tables = Tables(store, TAGS)
+    half = settings.model_copy(update={"holdout_share": 0.5})
+    # Both say 0.27 of "wet" for every image; only the second ticks it from there on.
+    for number, from_ in ((1, 0.5), (2, 0.2)):
+        head = Head(
+            ("wet", "old"),
+            True,
+            np.zeros((16, 2), dtype=np.float32),
+            np.array([-1, -9], dtype=np.float32),
+            np.ones(2, dtype=np.float32),
+            np.array([from_, 0.5], dtype=np.float32),
+        )
+        save_version(tables, settings, number, heads={"tags": head})
+    digests = [tables.task(n, np.ones(16)) for n in range(1, 31)]
+    for n in range(1, 31):
+        tables.label(n, *(["wet"] if n % 3 else []), control="tags")
+    embed_again(tables)
+    held = [n for n, digest in enumerate(digests, start=1) if in_holdout(digest, 0.5)]
+    wet = [n for n in held if n % 3]
+    found = compare_versions(store, half, 1, 1, 2)
+    assert found.images == len(held)
+    assert (sorted(found.gained), sorted(found.lost)) == (wet, sorted(set(held) - set(wet)))

@@ -24,7 +24,9 @@ from backend.versions import (
     show_version,
     version_number,
 )
+from backend.versions_text import version_text
 from model.errors import ArtifactError
+from model.head import Head
 from tests.backend.conftest import SINGLE, Tables
 from tests.backend.prediction_keeper import PredictionKeeper
 from tests.backend.saved_versions import IDENTITY, embed_again, save_version
@@ -180,6 +182,26 @@ def test_a_version_is_shown_with_what_its_files_hold(
     assert found["bytes"] == sum(p.stat().st_size for p in folder.iterdir())
     _damage(settings, 3)
     assert "is damaged" in show_version(store, settings, 1, 3)["problem"]
+
+
+def test_a_version_is_shown_with_where_ticks_begin(
+    tables: Tables, store: Store, settings: Settings
+) -> None:
+    flat = np.zeros((16, 2), dtype=np.float32)
+    two, thresholds = np.ones(2, dtype=np.float32), np.array([0.25, 0.5], dtype=np.float32)
+    tags = Head(("wet", "old"), True, flat, two, two, thresholds)
+    save_version(tables, settings, 1, heads={"tags": tags})
+    found = show_version(store, settings, 1, 1)
+    assert found["heads"] == [
+        {
+            "control": "tags",
+            "classes": ["wet", "old"],
+            "multiple": True,
+            "thresholds": [0.25, 0.5],
+        }
+    ]
+    told = "control tags: wet (ticked from 25.0% on), old (ticked from 50.0% on)"
+    assert told in version_text(found)
 
 
 def _learn(tables: Tables, leases: Leases, settings: Settings, labels: int) -> TrainingReport:

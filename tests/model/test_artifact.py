@@ -76,7 +76,11 @@ def heads(draw: st.DrawFn, d: int) -> Head:
         return draw(hnp.arrays(np.float32, shape, elements=values))
 
     temperature = numbers(k if multiple else 1, low=2.0**-10)
-    return Head(classes, multiple, numbers(d, k), numbers(k), temperature)
+    thresholds = None
+    if multiple:
+        unit = st.floats(0, 1, width=32, exclude_min=True)
+        thresholds = draw(st.none() | hnp.arrays(np.float32, k, elements=unit))
+    return Head(classes, multiple, numbers(d, k), numbers(k), temperature, thresholds)
 
 
 @st.composite
@@ -192,6 +196,7 @@ def test_rewriting_without_a_change_is_fine(tmp_path: Path) -> None:
         ({"bias": np.zeros((2, 1), np.float32)}, "bias"),
         ({"bias": None}, "no bias"),
         ({"temperature": np.ones(2, np.float32)}, "temperature"),
+        ({"thresholds": np.ones(2, np.float32)}, "thresholds"),
         ({"weights": np.zeros((3, 2), np.float64)}, "float64, float32 is needed"),
         ({"bias": np.zeros(2, np.int32)}, "int32, float32 is needed"),
         ({"bias": np.array([0, np.nan], np.float32)}, "not finite"),
@@ -204,6 +209,17 @@ def test_wrong_arrays_with_right_checksums(
     rewrite(tmp_path / "v1", stored_arrays(**changes))
     with pytest.raises(ArtifactError, match=reason):
         load_artifact(tmp_path / "v1")
+
+
+def test_a_version_stored_without_thresholds_is_read(tmp_path: Path) -> None:
+    several = head(("a", "b", "c"), multiple=True)
+    save_artifact(tmp_path / "v1", artifact(heads={"tags": several}))
+    stored = several.to_arrays()
+    del stored["thresholds"]
+    rewrite(tmp_path / "v1", {f"0.{key}": array for key, array in stored.items()})
+    loaded = load_artifact(tmp_path / "v1").heads["tags"]
+    assert loaded.to_arrays()["thresholds"].tolist() == [0.5] * 3
+    np.testing.assert_array_equal(loaded.weights, several.weights)
 
 
 @pytest.mark.parametrize("number", [0, 2, "1", None])

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from model.errors import ArgumentError
 from model.head import Head, HeadFit, fit_head, power_normalise
 from model.metrics import accuracy, log_loss
+from model.thresholds import f1_each, fit_thresholds
 
 NAMES = tuple("abcdefghij")
 
@@ -142,6 +143,36 @@ def test_several_classes_at_once():
     assert found.out_of_fold.shape == (160, 3)
     assert found.metrics["accuracy"] > 0.8
     assert found.metrics["ece_after"] < 0.1
+    np.testing.assert_array_equal(found.head.thresholds, fit_thresholds(found.out_of_fold, flags))
+
+
+def test_what_is_said_of_several_classes_is_measured():
+    rows, targets = blobs(300, 6, spread=4)
+    flags = np.stack([targets == 0, targets == 1, targets > 1, np.zeros(300, dtype=bool)], axis=1)
+    found = fit(rows, flags, 4, multiple=True)
+    assert (found.head.thresholds[:2] < 0.48).all()
+    assert found.head.thresholds[3] == 0.5
+    new, positions = blobs(3000, 6, spread=4, seed=1)
+    p = found.head.probabilities(new)[:, :3]
+    wanted = np.stack([positions == 0, positions == 1, positions > 1], axis=1)
+    each = f1_each(p >= found.head.thresholds[:3], wanted)
+    assert each.mean() > f1_each(p >= 0.5, wanted).mean() + 0.02
+    # The report is of unseen rows: no class without a yes is in the mean.
+    assert found.metrics["macro_f1"] == pytest.approx(each.mean(), abs=0.04)
+    assert found.metrics["macro_f1"] < found.metrics["micro_f1"] < 1
+
+
+def test_a_head_of_one_choice_has_no_thresholds():
+    found = fit(*blobs(60, 3), 3)
+    assert found.head.thresholds is None
+    assert "micro_f1" not in found.metrics
+    assert sorted(found.head.to_arrays()) == ["bias", "temperature", "weights"]
+
+
+def test_without_tested_rows_a_class_is_said_from_one_half_on():
+    found = fit(np.ones((2, 4)), np.array([[True, False], [False, False]]), 2, multiple=True)
+    assert found.head.thresholds.tolist() == [0.5, 0.5]
+    assert (found.metrics["micro_f1"], found.metrics["macro_f1"]) == (None, None)
 
 
 def test_all_yes_and_all_no_are_constant():
@@ -261,6 +292,16 @@ def test_arrays_come_back_as_the_same_head():
     assert {a.dtype for a in head.to_arrays().values()} == {np.dtype(np.float32)}
 
 
+def test_arrays_stored_without_thresholds_mean_one_half():
+    flags = np.eye(3, dtype=bool)[blobs(90, 3)[1]]
+    head = fit(blobs(90, 3, spread=4)[0], flags, 3, multiple=True).head
+    arrays_ = head.to_arrays()
+    again = Head.from_arrays(arrays_, head.classes, True)
+    np.testing.assert_array_equal(again.thresholds, head.thresholds)
+    del arrays_["thresholds"]
+    assert Head.from_arrays(arrays_, head.classes, True).thresholds.tolist() == [0.5] * 3
+
+
 def test_arrays_that_do_not_fit_are_refused():
     head = fit(*blobs(30, 3), 3).head
     arrays_ = head.to_arrays()
@@ -270,6 +311,13 @@ def test_arrays_that_do_not_fit_are_refused():
         Head.from_arrays(arrays_, ("a", "b", "c"), True)
     with pytest.raises(ArgumentError, match="arrays has no bias"):
         Head.from_arrays({k: v for k, v in arrays_.items() if k != "bias"}, NAMES[:3], False)
+    with pytest.raises(ArgumentError, match=r"thresholds has shape \(3,\); None"):
+        Head.from_arrays(arrays_ | {"thresholds": np.ones(3)}, NAMES[:3], False)
+    each = arrays_ | {"temperature": np.ones(3)}
+    with pytest.raises(ArgumentError, match=r"thresholds has shape \(2,\); \(3,\)"):
+        Head.from_arrays(each | {"thresholds": np.ones(2)}, NAMES[:3], True)
+    with pytest.raises(ArgumentError, match=r"thresholds is \[0\. 1\. 1\.\]; \(0, 1\]"):
+        Head.from_arrays(each | {"thresholds": np.array([0, 1, 1])}, NAMES[:3], True)
 
 
 def test_many_rows_are_the_same_as_a_few():
