@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from backend.store import Store
 from backend.tables import Project, Version
+from backend.tuned_networks import check_tuned, network_path, tuned_folder
 from model.artifact import Artifact, load_artifact
 from model.errors import ArtifactError
 
@@ -22,6 +23,16 @@ LONGEST_HISTORY = 100
 def artifact_folder(data_dir: Path, project_id: int, number: int) -> Path:
     """Folder of a version on disk."""
     return data_dir / "artifacts" / f"project-{project_id}" / f"v{number}"
+
+
+def load_whole(data_dir: Path, project_id: int, number: int) -> Artifact:
+    """A version with every check, of the fine-tuned network that its heads read too.
+
+    :class:`ArtifactError` when anything of it is missing or damaged.
+    """
+    artifact = load_artifact(artifact_folder(data_dir, project_id, number))
+    check_tuned(tuned_folder(data_dir), artifact)
+    return artifact
 
 
 def replace_champion(project: Project, number: int) -> None:
@@ -63,12 +74,11 @@ class Champions:
             cached = self._loaded.get(project_id)
             if cached is not None and cached.version == candidate:
                 return cached
-            folder = artifact_folder(self._data_dir, project_id, candidate)
-            seen = _stamp(folder)
+            seen = self._stamp(project_id, candidate)
             if self._broken.get((project_id, candidate)) == seen:
                 continue
             try:
-                return load_artifact(folder)
+                return load_whole(self._data_dir, project_id, candidate)
             except ArtifactError as error:
                 self._broken[project_id, candidate] = seen
                 log.error("project %d: version v%d cannot serve: %s", project_id, candidate, error)
@@ -90,11 +100,20 @@ class Champions:
             ).all()
         return [n for n in dict.fromkeys([*reversed(history), *kept]) if n != number]
 
+    def _stamp(self, project_id: int, number: int) -> object:
+        """Changes when somebody restores a version's files: they are then tried again."""
+        with self._store.read() as session:
+            row = session.get(Version, (project_id, number))
+        folder = artifact_folder(self._data_dir, project_id, number)
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        if row is not None:
+            paths.append(network_path(tuned_folder(self._data_dir), row.backbone))
+        return tuple(_seen(path) for path in paths)
 
-def _stamp(folder: Path) -> object:
-    """Changes when somebody restores a version's files: they are then tried again."""
+
+def _seen(path: Path) -> object:
     try:
-        found = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        stat = path.stat()
     except OSError:
-        return ()
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
+        return path.name
+    return path.name, stat.st_size, stat.st_mtime_ns

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,20 +19,18 @@ from backend.command import Json, errors
 from backend.command import command as _command
 from backend.command import escaped as _escaped
 from backend.errors import SetupError
-from backend.hints import add_hint
+from backend.finetunes import FAILED, UNDER_WAY
 from backend.labelstudio import LabelStudio
 from backend.logs import configure_logging
 from backend.projects import (
     ProjectStatus,
     list_versions,
-    newest_version,
     project_status,
     trainer_alive,
 )
 from backend.settings import Settings, label_studio_access, load_settings
 from backend.store import Store
-from backend.tables import Project, version_name
-from model.errors import TiebreakError
+from backend.tables import Project
 
 if TYPE_CHECKING:
     from backend.versions import Promotion
@@ -146,24 +143,25 @@ def status(
 @_command
 def train(
     project: ProjectArgument,
-    wait: Annotated[bool, typer.Option(help="Wait until the training is done.")] = True,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Fine-tune the backbone too, due or not.")
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Give up the fine-tune that is under way.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until it is done.")] = True,
     as_json: Json = False,
 ) -> dict[str, Any] | None:
     """Learn from all labels now, without waiting for more of them."""
+    from backend.cli_train import cancel_now, fine_tune_now, train_now
+
+    if finetune and cancel:
+        raise SetupError("That cannot be asked in one go.", mend="Give --finetune or --cancel.")
     settings = load_settings()
     store = _store(settings)
     row = _find(store, project)
-    with store.read() as session:
-        before = newest_version(session, row.id)
-        alive = trainer_alive(session, settings.lease_seconds)
-    if not alive:
-        raise SetupError("No trainer is running.", mend="Start one: tiebreak trainer")
-    add_hint(store, row.id, "START_TRAINING", None, train=True)
-    if not wait:
-        if not as_json:
-            print("The trainer was asked; `tiebreak status` shows how it goes.")
-        return {"project": row.id, "status": "asked"}
-    outcome = _await_training(store, row.id, before.number if before else 0)
+    work = cancel_now if cancel else fine_tune_now if finetune else train_now
+    outcome = work(store, settings, row.id, wait=wait, console=errors)
     if not as_json:
         print(outcome["sentence"])
     return outcome
@@ -270,36 +268,6 @@ def _prune(
     return asdict(report)
 
 
-def _await_training(store: Store, project_id: int, before: int) -> dict[str, Any]:
-    with errors.status("training …") as progress:
-        while True:
-            with store.read() as session:
-                project = session.get_one(Project, project_id)
-                newest = newest_version(session, project_id)
-            if project.error:
-                raise TiebreakError(project.error, mend="The trainer keeps trying.")
-            if newest is not None and newest.number > before:
-                name = version_name(newest.number)
-                return {
-                    "project": project_id,
-                    "version": name,
-                    "kept": newest.kept,
-                    "reason": newest.reason,
-                    "sentence": f"{name}, from {newest.labels} labels. {newest.reason}",
-                }
-            if project.train_requested_at is None:
-                reason = project.waiting or "there is nothing new to learn"
-                return {
-                    "project": project_id,
-                    "version": None,
-                    "kept": False,
-                    "reason": reason,
-                    "sentence": f"Nothing was trained: {reason}.",
-                }
-            progress.update(project.activity or "waiting for the trainer …")
-            time.sleep(0.2)
-
-
 def _store(settings: Settings) -> Store:
     store = Store(settings.database_address)
     store.migrate()
@@ -343,6 +311,8 @@ def _print_status(statuses: list[ProjectStatus], alive: bool, settings: Settings
         )
     Console(highlight=False).print(table)
     for s in statuses:
+        if s.finetune and s.finetune["state"] in (*UNDER_WAY, FAILED):
+            errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(s.finetune['sentence'])}")
         for trouble in filter(None, (s.error, s.config_problem)):
             errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(trouble)}")
         for sentence in _left_out(s):

@@ -41,8 +41,10 @@ def accuracy_figure(rows: Sequence[Row]) -> Figure:
 
 def quality_figure(rows: Sequence[Row]) -> Figure:
     """The other measures with their intervals, in the order of the accuracy."""
-    figure = make_subplots(rows=2, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
-    figure.update_layout(grid=None)
+    height = _height(rows, 170, 2)
+    figure = make_subplots(
+        rows=2, cols=2, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=70 / height
+    )
     for place, (metric, title) in enumerate(QUALITY):
         where = {"row": place // 2 + 1, "col": place % 2 + 1}
         for part in _by_mode(rows):
@@ -63,10 +65,12 @@ def time_figure(rows: Sequence[Row]) -> Figure:
             name=part[0]["mode"],
             mode="markers+text",
             textposition="top center",
+            cliponaxis=False,
             marker={"color": colour, "symbol": symbol, "size": 12},
             hovertemplate="%{text}<br>%{y:.1f} % after %{x:,.0f} s<extra>%{fullData.name}</extra>",
         )
     figure.update_xaxes(title="seconds of learning, all in all", type="log", dtick=1)
+
     figure.update_yaxes(title="accuracy, %")
     figure.update_layout(height=420)
     return _plain(figure, legend=True)
@@ -178,8 +182,12 @@ def _finished(
     # From the bottom up, so that the best row is on top.
     order = [name_of(row) for row in reversed(rows)]
     figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True)
-    figure.update_layout(height=extra + panels * max(4, len(rows)) * ROW_HEIGHT)
+    figure.update_layout(height=_height(rows, extra, panels))
     return _plain(figure, legend=legend)
+
+
+def _height(rows: Sequence[Row], extra: int, panels: int) -> int:
+    return extra + panels * max(4, len(rows)) * ROW_HEIGHT
 
 
 def _plain(figure: go.Figure, *, legend: bool) -> Figure:

@@ -26,9 +26,7 @@ HEADINGS = (
     "log loss",
     "calibration error",
     "parameters",
-    "trained",
     "seconds per epoch",
-    "seconds",
     "memory",
 )
 
@@ -94,8 +92,9 @@ def _best(good: Sequence[dict[str, Any]]) -> str:
     if not good or good[0]["metrics"]["accuracy"]["value"] is None:
         return ""
     first, accuracy = good[0], good[0]["metrics"]["accuracy"]
+    how = "trained from scratch" if first["mode"] == "scratch" else f"with {first['mode']}"
     return (
-        f"{first['backbone']} with {first['mode']} is right about {percent(accuracy)} % "
+        f"{first['backbone']} {how} is right about {percent(accuracy)} % "
         f"of {accuracy['n']:,} test images, after {first['labels']:,} labels."
     )
 
@@ -112,10 +111,8 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
         "cells": [
             (accuracy, interval.strip("()")),
             *(_cell(metrics[name]) for name in ("macro_f1", "roc_auc", "log_loss", "ece")),
-            (millions(row["parameters"]), ""),
-            (millions(row["trainable"]), f"{row['trainable'] / row['parameters']:.1%}"),
-            (seconds(row["seconds_per_epoch"]), ""),
-            (seconds(row["seconds"]), ""),
+            (millions(row["parameters"]), f"{millions(row['trainable'])} trained"),
+            (seconds(row["seconds_per_epoch"]), f"{seconds(row['seconds'])} in all"),
             (NOTHING if peak is None else f"{peak / 1e9:.1f} GB", ""),
         ],
     }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.dataset import LabelledImages, labelled_images
+from backend.dataset import LabelledImages, in_common, labelled_images
 from backend.predictions import chosen_from, head_of
 from backend.projects import version_json
 from backend.settings import Settings
@@ -53,17 +53,27 @@ def compare_versions(
         rows = [get_version(session, project_id, number) for number in (first, second)]
         before, after = (load_version(settings, project_id, row) for row in rows)
         shown = [version_json(row, project.champion) for row in rows]
-        if before.backbone != after.backbone:
-            why = f"They read features of two networks, {before.backbone} and {after.backbone}."
-            return Comparison(project_id, shown, why)
-        data = [
-            labelled_images(session, project, control, after.backbone, settings.holdout_share)
-            for control in controls_of(project)
+        controls = controls_of(project)
+        seen = [
+            [
+                labelled_images(session, project, control, backbone, settings.holdout_share)
+                for control in controls
+            ]
+            for backbone in (before.backbone, after.backbone)
         ]
+    # Two networks may have embedded different images; only what both can judge is compared.
+    pairs = [in_common(first, second) for first, second in zip(*seen, strict=True)]
+    theirs, data = [one for one, _ in pairs], [other for _, other in pairs]
     if not any(part.held_out.any() for part in data):
-        return Comparison(project_id, shown, "There are no held-out labels yet.")
+        why = "There are no held-out labels yet."
+        if before.backbone != after.backbone:
+            why = (
+                "There is no held-out label whose image is embedded by both of their networks, "
+                f"{before.backbone} and {after.backbone}."
+            )
+        return Comparison(project_id, shown, why)
     tasks = np.concatenate([part.task_ids[part.held_out] for part in data])
-    one, other = _right(before, data), _right(after, data)
+    one, other = _right(before, theirs), _right(after, data)
     return Comparison(
         project_id,
         shown,

@@ -24,7 +24,8 @@ from model.audit import in_holdout
 class LabelledImages:
     """The labels of one control whose images are embedded, in or out of the holdout.
 
-    ``targets`` is (n,) int positions in the control's classes, or (n, k) bool for a multiple one.
+    ``targets`` is (n,) int positions in the control's classes, or (n, k) bool for a multiple one;
+    ``digests`` are the n SHA-256 of the images.
     """
 
     control: Control
@@ -32,6 +33,18 @@ class LabelledImages:
     embeddings: NDArray[Any]
     targets: NDArray[Any]
     held_out: NDArray[Any]
+    digests: NDArray[Any]
+
+    def rows(self, chosen: NDArray[Any]) -> LabelledImages:
+        """Those at the positions or flags ``chosen``."""
+        return LabelledImages(
+            self.control,
+            self.task_ids[chosen],
+            self.embeddings[chosen],
+            self.targets[chosen],
+            self.held_out[chosen],
+            self.digests[chosen],
+        )
 
     @property
     def enough(self) -> bool:
@@ -89,14 +102,21 @@ def labelled_images(
     )
     choices = {row.task_id: row.choices for row in session.execute(agreed)}
     # A config that has just changed is known here before its labels have been read anew.
-    fits = np.array([_fits(choices[int(t)], control) for t in ids], dtype=bool)
+    fits = np.array([fits_control(choices[int(t)], control) for t in ids], dtype=bool)
     return LabelledImages(
         control,
         ids[fits],
         vectors[fits],
         encode_targets([choices[int(t)] for t in ids[fits]], control),
         np.array([in_holdout(digest, holdout_share) for digest in digests], dtype=bool)[fits],
+        np.array(digests, dtype="U64")[fits],
     )
+
+
+def in_common(one: LabelledImages, other: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """The tasks that both have, in the same order: two networks may not know the same ones yet."""
+    _, here, there = np.intersect1d(one.task_ids, other.task_ids, return_indices=True)
+    return one.rows(here), other.rows(there)
 
 
 def encode_targets(choices: Sequence[Sequence[str]], control: Control) -> NDArray[Any]:
@@ -110,7 +130,8 @@ def encode_targets(choices: Sequence[Sequence[str]], control: Control) -> NDArra
     return targets
 
 
-def _fits(choices: Sequence[str], control: Control) -> bool:
+def fits_control(choices: Sequence[str], control: Control) -> bool:
+    """Whether a label is one that the control of today can give."""
     return set(choices) <= set(control.classes) and (control.multiple or len(choices) == 1)
 
 

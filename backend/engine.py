@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,42 +12,94 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from backend.settings import Settings
+from backend.tuned_networks import find_tuned, network_path, tuned_folder
+from model.errors import WeightsError
 
 if TYPE_CHECKING:
     from model.embed import Embedder
 
 log = logging.getLogger(__name__)
 
+MOST_TUNED = 3
+"""Fine-tuned networks in memory at a time, beside the original."""
+
 
 class LocalEngine:
-    """Embeds in this process. The network is loaded once, when it is first needed."""
+    """Embeds in this process. A network is loaded when it is first needed.
+
+    There is the original backbone of the settings, and there are the networks that were fine-tuned
+    from it, each by its identity.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
+        self._tuned: OrderedDict[str, Embedder] = OrderedDict()
 
     @property
     def loaded(self) -> bool:
-        """Whether the network is in memory."""
+        """Whether the original backbone is in memory."""
         return self._embedder is not None
 
     @property
     def backbone(self) -> str:
-        """Identity of the backbone, the key of its embeddings. Loads the network.
+        """Identity of the original backbone, the key of its embeddings. Loads the network.
 
         Raises:
             WeightsError: the weights cannot be had.
         """
-        return self._load().identity
+        return self._original().identity
 
-    def embed(self, images: Sequence[Image]) -> NDArray[Any]:
-        """Embeddings (n, width) float16 of n RGB images."""
-        embedder = self._load()
+    def can_embed(self, backbone: str) -> bool:
+        """Whether embeddings of the backbone of that identity can be made here.
+
+        Raises:
+            WeightsError: the original's weights cannot be had.
+        """
+        folder = tuned_folder(self._settings.data_dir)
+        return find_tuned(folder, backbone) is not None or backbone == self.backbone
+
+    def embed(self, images: Sequence[Image], backbone: str | None = None) -> NDArray[Any]:
+        """Embeddings (n, width) float16 of n RGB images, by the original backbone by default.
+
+        Raises:
+            WeightsError: the weights cannot be had, or are damaged.
+        """
+        embedder = self._by_identity(backbone)
         with self._lock:
             return embedder.embed(images)
 
-    def _load(self) -> Embedder:
+    def _by_identity(self, backbone: str | None) -> Embedder:
+        if backbone is None:
+            return self._original()
+        with self._lock:
+            loaded = self._tuned.get(backbone)
+            if loaded is not None:
+                self._tuned.move_to_end(backbone)
+                return loaded
+        record = find_tuned(tuned_folder(self._settings.data_dir), backbone)
+        if record is None:
+            if backbone == self.backbone:
+                return self._original()
+            raise WeightsError(
+                f"There is no network {backbone}: the settings name {self.backbone}, and no "
+                "fine-tuned one is called so.",
+                mend="Restore it from a copy, or promote a version of a network that is there.",
+            )
+        with self._lock:
+            from model.embed import Embedder
+            from model.tuned import load_tuned
+
+            path = network_path(tuned_folder(self._settings.data_dir), backbone)
+            tuned = load_tuned(path, record.name, record.input_size, digest=record.sha256)
+            self._tuned[backbone] = Embedder(tuned)
+            while len(self._tuned) > MOST_TUNED:
+                self._tuned.popitem(last=False)
+            log.info("loaded the fine-tuned network %s", backbone)
+            return self._tuned[backbone]
+
+    def _original(self) -> Embedder:
         with self._lock:
             if self._embedder is None:
                 # Importing torch takes seconds; nothing that starts or answers waits for it.

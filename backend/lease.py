@@ -56,6 +56,13 @@ class Leases:
             session.merge(TrainerProcess(owner=self.owner, heartbeat_at=now))
             session.execute(update(Lease).where(Lease.owner == self.owner).values(heartbeat_at=now))
 
+    def works(self, owner: str) -> bool:
+        """Whether the trainer of that name shows signs of life; it may be this one."""
+        with self._store.read() as session:
+            process = session.get(TrainerProcess, owner)
+        fresh = process is not None and process.heartbeat_at > time.time() - self.seconds
+        return fresh and not _has_ended(owner)
+
     def check(self, session: Session, project_id: int) -> None:
         """Raise :class:`LeaseLost` unless the lease is ours, as seen by this transaction."""
         owner = session.scalar(

@@ -51,9 +51,13 @@ def embed_chunk(
     labelled_only: bool,
     workers: int,
     size: int = CHUNK,
+    backbone: str | None = None,
 ) -> int:
-    """Fetch and embed the next images that lack an embedding; how many were worked on."""
-    backbone = engine.backbone
+    """Fetch and embed the next images that lack an embedding; how many were worked on.
+
+    ``backbone``: identity of the network, by default the original.
+    """
+    backbone = backbone or engine.backbone
     with store.read() as session:
         query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
         wanted = [
@@ -66,18 +70,20 @@ def embed_chunk(
         fetched = list(threads.map(lambda row: _fetch(fetcher, copies, *row), wanted))
     _remember_sources(store, {row[0]: result for row, result in zip(wanted, fetched, strict=True)})
     images = {r.digest: r.image for r in fetched if r.digest and r.image is not None}
-    embed_images(store, engine, images)
+    embed_images(store, engine, images, backbone)
     return len(wanted)
 
 
-def embed_images(store: Store, engine: LocalEngine, images: dict[str, Image]) -> None:
+def embed_images(
+    store: Store, engine: LocalEngine, images: dict[str, Image], backbone: str
+) -> None:
     """Embed images by digest and keep the embeddings."""
     if not images:
         return
-    vectors = engine.embed(list(images.values()))
+    vectors = engine.embed(list(images.values()), backbone)
     with store.write() as session:
         for digest, vector in zip(images, vectors, strict=True):
-            row = Embedding(digest=digest, backbone=engine.backbone, vector=to_bytes(vector))
+            row = Embedding(digest=digest, backbone=backbone, vector=to_bytes(vector))
             session.merge(row)
 
 

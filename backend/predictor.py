@@ -139,22 +139,22 @@ class Predictor:
         if not missing:
             return vectors
         try:
-            if self._engine.backbone != artifact.backbone:
+            if not self._engine.can_embed(artifact.backbone):
                 log.warning(
-                    "the champion needs embeddings of %s; this server is set to %s",
+                    "%s needs embeddings of %s, which is not there; this server is set to %s",
+                    version_name(artifact.version),
                     artifact.backbone,
                     self._engine.backbone,
                 )
                 return vectors
+            deadline = time.monotonic() + self._settings.predict_seconds
+            for start in range(0, len(missing), BATCH):
+                if time.monotonic() > deadline:
+                    log.warning("%d images were left out: no time was left", len(missing) - start)
+                    break
+                self._embed(missing[start : start + BATCH], task_of, artifact.backbone)
         except TiebreakError as error:
             log.error("no new image can be embedded: %s", error)
-            return vectors
-        deadline = time.monotonic() + self._settings.predict_seconds
-        for start in range(0, len(missing), BATCH):
-            if time.monotonic() > deadline:
-                log.warning("%d images were left out: no time was left", len(missing) - start)
-                break
-            self._embed(missing[start : start + BATCH], task_of)
         return vectors | self._cached(artifact.backbone, missing)
 
     def _cached(self, backbone: str, uris: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -173,7 +173,7 @@ class Predictor:
                 found.update({by_key[key]: from_bytes([vector])[0] for key, vector in rows})
         return found
 
-    def _embed(self, uris: Sequence[str], task_of: Mapping[str, int]) -> None:
+    def _embed(self, uris: Sequence[str], task_of: Mapping[str, int], backbone: str) -> None:
         def fetch(uri: str) -> tuple[str, Image] | None:
             try:
                 digest = self._fetcher.fetch(uri, task_of[uri])
@@ -187,4 +187,4 @@ class Predictor:
 
         with ThreadPoolExecutor(self._settings.image_workers) as threads:
             images = dict(pair for pair in threads.map(fetch, uris) if pair is not None)
-        embed_images(self._store, self._engine, images)
+        embed_images(self._store, self._engine, images, backbone)

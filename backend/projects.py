@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from backend.finetunes import fine_tune_json, newest_fine_tune
 from backend.hints import add_hint
 from backend.pool import count_images, failed_images
 from backend.store import Store
@@ -87,6 +88,7 @@ class ProjectStatus:
     config_problem: str
     trainer_alive: bool
     last_version: dict[str, Any] | None
+    finetune: dict[str, Any] | None
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -101,7 +103,9 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         return session.scalar(query.where(*conditions)) or 0
 
     newest = newest_version(session, project.id)
-    images = count_images(session, project.id, newest.backbone if newest else None)
+    serving = session.get(Version, (project.id, project.champion)) or newest
+    images = count_images(session, project.id, serving.backbone if serving else None)
+    fine_tune = newest_fine_tune(session, project.id)
     return ProjectStatus(
         id=project.id,
         title=project.title,
@@ -122,6 +126,7 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         config_problem=project.config_problem,
         trainer_alive=trainer_alive(session, lease_seconds),
         last_version=version_json(newest, project.champion) if newest else None,
+        finetune=fine_tune_json(fine_tune) if fine_tune else None,
     )
 
 

@@ -3,6 +3,7 @@
 Kept are the champion, the newest versions, those that would serve next were it to fail, and every
 version that a prediction in Label Studio still names. The rows are marked before the folders go, so
 a version without files can never be promoted; what a killed process left is removed the next time.
+A fine-tuned network goes with the last version that reads its features, and so do the features.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from backend.labelstudio import LabelStudio
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project, Version, version_name
+from backend.tuned_networks import forget_unneeded
 from backend.versions import bytes_on_disk
 from model.errors import ArtifactError
 
@@ -72,6 +74,7 @@ def prune(
                     f"The files of {version_name(number)} in {folder} cannot be removed ({error}).",
                     mend="Check the permissions of that folder, and prune again.",
                 ) from error
+        forget_unneeded(store, settings)
     return PruneReport(project_id, [version_name(n) for n in folders], kept, size, dry_run)
 
 

@@ -15,34 +15,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from backend.champion import Champions
 from backend.dataset import learning_state
-from backend.engine import LocalEngine
+from backend.finetuning import FineTuning, comparable
 from backend.hints import forget_hints, pending_look
-from backend.images import ImageFetcher, WorkingCopies
-from backend.labelstudio import LabelStudio
-from backend.lease import Leases
 from backend.pool import count_images, embed_chunk, next_retry
 from backend.projects import newest_version, outside_labels
 from backend.push import (
     ENOUGH_TO_PUSH,
     SAMPLING,
-    Pace,
     PushPlan,
     plan_push,
     push,
     recover_push,
     serve_version,
 )
-from backend.settings import Settings
-from backend.store import Store
 from backend.sync import SyncReport, controls_of, look_at_changes, look_at_everything, look_at_tasks
 from backend.tables import Project, Task, version_name
+from backend.tools import Tools
 from backend.training import TOO_LITTLE, train
+from backend.tuned_networks import TunedNetwork, find_tuned, tuned_folder
 from model.artifact import Artifact
 
 log = logging.getLogger(__name__)
@@ -50,21 +44,6 @@ log = logging.getLogger(__name__)
 SOON = 0.1
 COMPARE_ALL_SECONDS = 3600.0
 """How often everything is compared, not only what Label Studio dates as changed."""
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What the steps work with."""
-
-    settings: Settings
-    store: Store
-    client: LabelStudio
-    fetcher: ImageFetcher
-    copies: WorkingCopies
-    engine: LocalEngine
-    champions: Champions
-    leases: Leases
-    pace: Pace
 
 
 class Reconciler:
@@ -77,6 +56,7 @@ class Reconciler:
         self._said: str | None = None
         self._waited: str | None = None
         self._tried_in_vain = ""
+        self._finetuning = FineTuning(tools, project_id, self._wake_before)
 
     def run(self, stopping: Callable[[], bool]) -> float:
         """Do every missing step, or what there is time for; the time at which to go on."""
@@ -87,14 +67,16 @@ class Reconciler:
             self._embed_labelled,
             self._train,
             self._push,
+            self._finetuning.tend,
             self._embed_pool,
+            self._finetuning.work,
         )
         self._wake_at = time.time() + self.tools.settings.poll_seconds
         while not stopping():
             gone = self._project().gone
             if gone:
                 self._wait("the project no longer exists in Label Studio")
-            if not any(step() for step in (steps[:1] if gone else steps)):
+            if not any(step() for step in ((self._look, self._finetuning.tend) if gone else steps)):
                 self._say("")
                 return self._wake_at
         return time.time()
@@ -173,9 +155,10 @@ class Reconciler:
         tools = self.tools
         if not tools.engine.loaded:
             self._say(f"loading {tools.settings.backbone}")
+        backbone = self._backbone()
         if not labelled_only:
             with tools.store.read() as session:
-                counts = count_images(session, self.project_id, tools.engine.backbone)
+                counts = count_images(session, self.project_id, backbone)
                 retry = next_retry(session, self.project_id)
             if counts.embedded + counts.failed < counts.images:
                 self._say(f"embedding: {counts.embedded} of {counts.images} images")
@@ -188,8 +171,21 @@ class Reconciler:
             self.project_id,
             labelled_only=labelled_only,
             workers=tools.settings.image_workers,
+            backbone=backbone,
         )
         return done > 0
+
+    def _backbone(self) -> str:
+        """The network whose embeddings are read: the champion's, else the original."""
+        tuned = self._tuned()
+        return tuned.identity if tuned else self.tools.engine.backbone
+
+    def _tuned(self) -> TunedNetwork | None:
+        """The fine-tuned network that the champion reads, where it reads one that is of use."""
+        champion = self.tools.champions.get(self.project_id)
+        if champion is None or not comparable(champion, self.tools.engine.backbone):
+            return None
+        return find_tuned(tuned_folder(self.tools.settings.data_dir), champion.backbone)
 
     def _train(self) -> bool:
         tools = self.tools
@@ -224,6 +220,7 @@ class Reconciler:
             backbone,
             rival,
             project.champion,
+            self._tuned(),
         )
         if report.version is not None:
             name = version_name(report.version)

@@ -93,7 +93,7 @@ class Supervisor:
         status = child.process.poll()
         if status is not None:
             raise SetupError(
-                f"{name} ended ({_how(status)}). Its last words:\n{tail(child.spec.log)}",
+                f"{name} ended ({how_it_ended(status)}). Its last words:\n{tail(child.spec.log)}",
                 mend=f"All of its words are in {child.spec.log}.",
             )
 
@@ -127,17 +127,17 @@ class Supervisor:
         """SIGKILL to every child at once; safe in a signal handler."""
         for child in list(self._children.values()):
             if child.process.returncode is None:
-                _signal_group(child.process.pid, signal.SIGKILL)
+                signal_group(child.process.pid, signal.SIGKILL)
 
     def _plan_restart(self, child: _Child, status: int, now: float) -> None:
-        _signal_group(child.process.pid, signal.SIGKILL)  # what it may have left running
+        signal_group(child.process.pid, signal.SIGKILL)  # what it may have left running
         if now - child.started >= self._last_backoff:
             child.failures = 0
         wait = min(self._first_backoff * 2**child.failures, self._last_backoff)
         child.failures += 1
         child.again_at = now + wait
         self._say(
-            f"{child.spec.name} ended ({_how(status)}); starting it again in {wait:.3g} s. "
+            f"{child.spec.name} ended ({how_it_ended(status)}); starting it again in {wait:.3g} s. "
             f"Its words are in {child.spec.log}."
         )
 
@@ -147,7 +147,7 @@ class Supervisor:
             child.process.wait(self._grace)
         except subprocess.TimeoutExpired:
             self._say(f"{child.spec.name} is still busy after {self._grace:.3g} s; it is killed.")
-        _signal_group(child.process.pid, signal.SIGKILL)
+        signal_group(child.process.pid, signal.SIGKILL)
         child.process.wait()
 
 
@@ -161,7 +161,7 @@ def run_once(spec: ChildSpec, waiting: Callable[[], None]) -> int:
         return process.returncode
     finally:
         if process.returncode is None:
-            _signal_group(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -198,13 +198,15 @@ def _spawn(spec: ChildSpec, again: bool = False) -> subprocess.Popen[bytes]:
         )
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Signal a process group, if there is one."""
     # PermissionError is macOS's word for a zombie
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
-def _how(status: int) -> str:
+def how_it_ended(status: int) -> str:
+    """A return code of :mod:`subprocess` in words."""
     if status >= 0:
         return f"exit code {status}"
     return f"signal {signal.Signals(-status).name}"

@@ -160,6 +160,45 @@ class Version(Base):
     """Its files were removed."""
 
 
+class FineTune(Base):
+    """One fine-tune of a project's backbone, from the wish for it to what came of it.
+
+    At most one of a project is under way; :mod:`backend.finetunes` names the states.
+    """
+
+    __tablename__ = "finetunes"
+    __table_args__ = (Index("finetunes_project", "project_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    state: Mapped[str] = mapped_column(String(12))
+    asked: Mapped[bool] = mapped_column(default=False)
+    """Somebody asked for it; else it was due."""
+    cancel: Mapped[bool] = mapped_column(default=False)
+    """Somebody asked to give it up."""
+    base: Mapped[str] = mapped_column(String(120), default="")
+    """Identity of the original backbone that it starts from."""
+    labels: Mapped[int] = mapped_column(default=0)
+    """How many labels it learns from, those held out not counted."""
+    digest: Mapped[str] = mapped_column(String(64), default="")
+    """Digest of the labels and the config that it learns from."""
+    backbone: Mapped[str] = mapped_column(String(120), default="")
+    """Identity of the tuned network, once there is one."""
+    version: Mapped[int | None] = mapped_column()
+    """The version that came of it."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    """Failures in a row without a finished epoch between them."""
+    reason: Mapped[str] = mapped_column(Text, default="")
+    """What came of it, or why it failed last."""
+    progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    owner: Mapped[str] = mapped_column(String(120), default="")
+    """The trainer whose child process learns."""
+    wanted_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    retry_at: Mapped[float] = mapped_column(Float, default=0.0)
+
+
 class Hint(Base):
     """Something may have changed in Label Studio; the reconciler goes and looks."""
 

@@ -18,15 +18,17 @@ from sqlalchemy import select
 from backend.champion import Champions
 from backend.engine import LocalEngine
 from backend.errors import LabelStudioUnreachable, LeaseLost
+from backend.finetune_child import FineTuneSlot
 from backend.hints import hinted_projects
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases, owner_name
 from backend.push import Pace
-from backend.reconciler import Reconciler, Tools
+from backend.reconciler import Reconciler
 from backend.settings import Settings, label_studio_access
 from backend.store import Store
 from backend.tables import Project
+from backend.tools import Tools
 from model.errors import TiebreakError, WeightsError
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Trainer:
             champions=Champions(store, settings.data_dir),
             leases=Leases(store, owner, settings.lease_seconds),
             pace=Pace(),
+            slot=FineTuneSlot(),
         )
         self._stop = threading.Event()
         self._no_weights: WeightsError | None = None
@@ -82,6 +85,7 @@ class Trainer:
                 self._stop.wait(TICK)
         finally:
             self._stop.set()
+            self.tools.slot.stop()
             heart.join()
             self.tools.leases.give_back()
             self.tools.fetcher.close()

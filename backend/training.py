@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from backend.champion import artifact_folder, replace_champion
-from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
+from backend.dataset import (
+    LabelledImages,
+    LearningState,
+    in_common,
+    labelled_images,
+    learning_state,
+)
 from backend.lease import Leases
 from backend.predictions import chosen_from
 from backend.projects import newest_version
@@ -28,6 +34,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.sync import AGREED, GONE, controls_of
 from backend.tables import Label, Project, Version
+from backend.tuned_networks import MANIFEST_KEY, TunedNetwork
 from model.artifact import Artifact, save_artifact
 from model.gate import GateDecision, decide
 from model.head import Head, HeadFit, fit_head
@@ -49,6 +56,28 @@ class TrainingReport:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Challenger:
+    """Heads fitted on all labels of a moment, and what the gate says of them.
+
+    ``serving`` is the version that served when they met the champion.
+    """
+
+    artifact: Artifact
+    decision: GateDecision
+    metrics: dict[str, Any]
+    state: LearningState
+    started: float
+    serving: int
+
+    def report(self) -> TrainingReport:
+        """What came of it."""
+        decision = self.decision
+        return TrainingReport(
+            self.artifact.version, decision.promote, decision.reason, self.metrics
+        )
+
+
 def train(
     store: Store,
     leases: Leases,
@@ -57,43 +86,103 @@ def train(
     backbone: str,
     champion: Artifact | None,
     serving: int | None = None,
+    tuned: TunedNetwork | None = None,
 ) -> TrainingReport:
     """Fit a challenger on all labels and let the gate decide whether it becomes the champion.
 
-    ``serving`` is the number of the version that served when ``champion`` was read, where that is
-    not ``champion`` itself. Nothing comes of the training when another one serves at its end.
+    ``backbone`` is the identity of the original one; with ``tuned`` the heads read the embeddings
+    of that network, which came from it. ``serving`` is the number of the version that served when
+    ``champion`` was read, where that is not ``champion`` itself. Nothing comes of the training when
+    another one serves at its end.
     """
-    if serving is None:
-        serving = champion.version if champion else 0
+    started, serving = time.time(), serving_number(champion, serving)
+    found = challenge(store, settings, project_id, backbone, champion, serving, tuned)
+    if not isinstance(found, Challenger):
+        _finish(store, leases, project_id, found, started, None, serving)
+        return TrainingReport(None, False, TOO_LITTLE)
+    return settle(store, leases, settings, project_id, found)
+
+
+def challenge(
+    store: Store,
+    settings: Settings,
+    project_id: int,
+    backbone: str,
+    champion: Artifact | None,
+    serving: int | None = None,
+    tuned: TunedNetwork | None = None,
+) -> Challenger | LearningState:
+    """Fit heads and let them meet the champion; nothing is written. Only the state of the labels,
+    when there is too little to learn from. The arguments are those of :func:`train`."""
     started = time.time()
-    state, data, number = _gather(store, settings, project_id, backbone)
+    state, data, number = _gather(store, settings, project_id, backbone, tuned)
     learnable = [part for part in data if part.enough]
     if not learnable:
-        _finish(store, leases, project_id, state, started, None, serving)
-        return TrainingReport(None, False, TOO_LITTLE)
-    fits = {part.control.name: _fit(part, settings.seed) for part in learnable}
+        return state
+    trained = tuned.trained if tuned else frozenset[str]()
+    fits = {part.control.name: _fit(part, settings.seed, trained) for part in learnable}
     heads = {name: fit.head for name, fit in fits.items()}
-    decision = judge(learnable, heads, champion, backbone, settings.gate_margin)
+    identity = tuned.identity if tuned else backbone
+    rival = None
+    if champion is not None and tuned is not None and champion.backbone != identity:
+        rival = _as_seen_by(champion, store, settings, project_id, learnable)
+    decision = judge(learnable, heads, champion, identity, settings.gate_margin, rival)
     metrics = {
         "controls": {name: fit.metrics for name, fit in fits.items()},
         "holdout": asdict(decision),
         "seconds": round(time.time() - started, 3),
     }
     manifest = _manifest(state, settings, metrics)
-    save_version(settings.data_dir, project_id, Artifact(number, backbone, heads, manifest))
+    if tuned is not None:
+        manifest[MANIFEST_KEY] = tuned.manifest()
+    return Challenger(
+        Artifact(number, identity, heads, manifest),
+        decision,
+        metrics,
+        state,
+        started,
+        serving_number(champion, serving),
+    )
+
+
+def settle(
+    store: Store,
+    leases: Leases,
+    settings: Settings,
+    project_id: int,
+    challenger: Challenger,
+    *,
+    learned: bool = True,
+) -> TrainingReport:
+    """Write a challenger down, and make it the champion where the gate says so.
+
+    ``learned``: the labels count as learned even when it was refused. Nothing comes of it when
+    another version serves by now.
+    """
+    artifact, decision = challenger.artifact, challenger.decision
+    save_version(settings.data_dir, project_id, artifact)
     version = Version(
         project_id=project_id,
-        number=number,
+        number=artifact.version,
         created_at=time.time(),
         kept=decision.promote,
         reason=decision.reason,
-        labels=state.labels,
-        backbone=backbone,
-        metrics=metrics,
+        labels=challenger.state.labels,
+        backbone=artifact.backbone,
+        metrics=challenger.metrics,
     )
-    if not _finish(store, leases, project_id, state, started, version, serving):
-        return TrainingReport(None, False, CHANGED_MEANWHILE)
-    return TrainingReport(number, decision.promote, decision.reason, metrics)
+    state = challenger.state if learned or decision.promote else None
+    done = _finish(
+        store, leases, project_id, state, challenger.started, version, challenger.serving
+    )
+    return challenger.report() if done else TrainingReport(None, False, CHANGED_MEANWHILE)
+
+
+def serving_number(champion: Artifact | None, serving: int | None) -> int:
+    """The version that serves, where it is not said: the champion."""
+    if serving is not None:
+        return serving
+    return champion.version if champion else 0
 
 
 def judge(
@@ -102,13 +191,21 @@ def judge(
     champion: Artifact | None,
     backbone: str,
     margin: float,
+    rival: Sequence[LabelledImages] | None = None,
 ) -> GateDecision:
-    """The gate on the held-out labels of all controls together."""
+    """The gate on the held-out labels of all controls together.
+
+    ``rival``: the same labels with the embeddings that the champion reads, where it reads those of
+    another backbone; without them it is not compared with then.
+    """
+    if rival is not None:
+        pairs = [in_common(mine, theirs) for mine, theirs in zip(data, rival, strict=True)]
+        data, rival = [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
     challenger = [_graded(heads.get(part.control.name), part) for part in data]
     correct = np.concatenate([right for right, _ in challenger])
-    if champion is None or champion.backbone != backbone:
+    if champion is None or (champion.backbone != backbone and rival is None):
         return decide(None, correct, margin=margin)
-    before = [_graded(champion.heads.get(part.control.name), part) for part in data]
+    before = [_graded(champion.heads.get(part.control.name), part) for part in rival or data]
     return decide(
         np.concatenate([right for right, _ in before]),
         correct,
@@ -127,13 +224,18 @@ def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
 
 
 def _gather(
-    store: Store, settings: Settings, project_id: int, backbone: str
+    store: Store,
+    settings: Settings,
+    project_id: int,
+    backbone: str,
+    tuned: TunedNetwork | None,
 ) -> tuple[LearningState, list[LabelledImages], int]:
     """The labels as they are, with their embeddings, and the number of the next version."""
+    identity = tuned.identity if tuned else backbone
     with store.read() as session:
         project = session.get_one(Project, project_id)
         data = [
-            labelled_images(session, project, control, backbone, settings.holdout_share)
+            labelled_images(session, project, control, identity, settings.holdout_share)
             for control in controls_of(project)
         ]
         newest = newest_version(session, project_id)
@@ -141,13 +243,35 @@ def _gather(
     return state, data, newest.number + 1 if newest else 1
 
 
-def _fit(part: LabelledImages, seed: int) -> HeadFit:
+def _as_seen_by(
+    champion: Artifact,
+    store: Store,
+    settings: Settings,
+    project_id: int,
+    data: Sequence[LabelledImages],
+) -> list[LabelledImages]:
+    """The same labels, with the embeddings that the champion reads."""
+    with store.read() as session:
+        project = session.get_one(Project, project_id)
+        return [
+            labelled_images(
+                session, project, part.control, champion.backbone, settings.holdout_share
+            )
+            for part in data
+        ]
+
+
+def _fit(part: LabelledImages, seed: int, trained: frozenset[str]) -> HeadFit:
+    """A head on what is not held out; images that the network was trained on are not honest."""
+    fitted = part.rows(~part.held_out)
+    honest = ~np.isin(fitted.digests, sorted(trained)) if trained else None
     return fit_head(
-        part.embeddings[~part.held_out],
-        part.targets[~part.held_out],
+        fitted.embeddings,
+        fitted.targets,
         classes=part.control.classes,
         multiple=part.control.multiple,
         seed=seed,
+        honest=honest,
     )
 
 
@@ -180,24 +304,30 @@ def _finish(
     store: Store,
     leases: Leases,
     project_id: int,
-    state: LearningState,
+    state: LearningState | None,
     started: float,
     version: Version | None,
     serving: int,
 ) -> bool:
-    """Write all at once; false, and nothing is written, when another version serves by now."""
+    """Write all at once; false, and nothing is written, when another version serves by now.
+
+    Without ``state`` only the version is written: no label counts as learned because of it.
+    """
     with store.write() as session:
         leases.check(session, project_id)
         project = session.get_one(Project, project_id, with_for_update=True)
         if project.champion != serving:
             return False
+        if version is not None:
+            session.add(version)
+        if state is None:
+            return True
         project.attempted, project.attempted_setup = state.digest, state.setup
         project.due_since = None
         if project.train_requested_at is not None and project.train_requested_at <= started:
             project.train_requested_at = None
         if version is None:
             return True
-        session.add(version)
         if version.kept:
             replace_champion(project, version.number)
         for label in session.scalars(select(Label).where(Label.project_id == project_id)):

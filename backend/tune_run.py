@@ -103,9 +103,8 @@ class TuneRun:
         fixed: dict[str, Any] = {
             "backbone": self.backbone.name,
             "input_size": self.backbone.input_size,
+            "augmentation": self.search.defaults.augmentation,
         }
-        if "augmentation" in Settings.model_fields:
-            fixed["augmentation"] = self.search.defaults.augmentation
         comments = [
             f"Found by tiebreak tune on {self.data.name}: {len(self.drawn.train)} labels, "
             f"{len(self.trials)} trials.",

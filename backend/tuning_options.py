@@ -25,9 +25,13 @@ def tuning_options(settings: Settings, **changes: Any) -> FineTuneOptions:
 
     ArgumentError for a value that is not allowed.
     """
-    known = {
-        option: getattr(settings, name)
-        for option, name in TUNED.items()
-        if name in Settings.model_fields
-    }
-    return replace(FineTuneOptions(seed=settings.seed, **known), **changes)
+    known = {option: getattr(settings, name) for option, name in TUNED.items()}
+    options = FineTuneOptions(
+        augmentation=settings.augmentation,
+        balance=settings.class_balance,
+        label_smoothing=settings.label_smoothing,
+        mixup=settings.mixup,
+        seed=settings.seed,
+        **known,
+    )
+    return replace(options, **changes)

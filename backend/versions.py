@@ -18,15 +18,16 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.champion import artifact_folder, replace_champion
+from backend.champion import artifact_folder, load_whole, replace_champion
 from backend.errors import SetupError
 from backend.label_config import Control
+from backend.pool import count_images
 from backend.projects import version_json
 from backend.settings import Settings, variable_name
 from backend.store import Store
 from backend.sync import controls_of
 from backend.tables import Hint, Project, Version, version_name
-from model.artifact import Artifact, load_artifact
+from model.artifact import Artifact
 from model.errors import ArtifactError
 from model.head import Head
 
@@ -80,10 +81,13 @@ def bytes_on_disk(folder: Path) -> int:
 
 
 def load_version(settings: Settings, project_id: int, row: Version) -> Artifact:
-    """What a version's files hold; :class:`SetupError` when it was pruned, else ArtifactError."""
+    """What a version's files hold; :class:`SetupError` when it was pruned, else ArtifactError.
+
+    Of a version of a fine-tuned network that is checked too.
+    """
     if row.pruned:
         raise _pruned(row.number)
-    return load_artifact(artifact_folder(settings.data_dir, project_id, row.number))
+    return load_whole(settings.data_dir, project_id, row.number)
 
 
 def show_version(store: Store, settings: Settings, project_id: int, number: int) -> dict[str, Any]:
@@ -188,6 +192,14 @@ def _check(store: Store, settings: Settings, project_id: int, number: int) -> li
         return []
     _require_backbone(settings, row)
     warnings = [] if row.kept else [f"The gate refused {version_name(number)}. {row.reason}"]
+    with store.read() as session:
+        counts = count_images(session, project_id, row.backbone)
+    if counts.embedded + counts.failed < counts.images:
+        lacking = counts.images - counts.embedded - counts.failed
+        warnings.append(
+            f"{lacking} of {counts.images} images are still to be embedded for "
+            f"{version_name(number)}; until the trainer has done that, their tasks wait."
+        )
     strategy = artifact.manifest.get("strategy", settings.strategy)
     if strategy != settings.strategy:
         warnings.append(
@@ -198,7 +210,8 @@ def _check(store: Store, settings: Settings, project_id: int, number: int) -> li
 
 
 def _require_backbone(settings: Settings, row: Version) -> None:
-    """The identity of a backbone begins with its name and ends with its input size."""
+    """The identity of a backbone, fine-tuned or not, begins with its name and ends with its input
+    size."""
     name = row.backbone.partition("-")[0]
     size = row.backbone.rpartition("-")[2].removesuffix("px")
     if (name, size) == (settings.backbone, str(settings.input_size)):

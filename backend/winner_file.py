@@ -22,7 +22,7 @@ def write_winner(
     """
     values = dict(fixed) | {TUNED[name]: options[name] for name in TUNED}
     lines = [f"# {_one_line(comment)}" for comment in comments]
-    lines += [f"{variable_of(name)}={_shown(value)}" for name, value in values.items()]
+    lines += [f"{variable_name(name)}={_shown(value)}" for name, value in values.items()]
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -31,13 +31,6 @@ def write_winner(
         raise SetupError(
             f"{path} cannot be written ({error.strerror}).", mend="Name another place with --out."
         ) from None
-
-
-def variable_of(name: str) -> str:
-    """Environment variable of a setting."""
-    from backend.settings import Settings
-
-    return variable_name(name) if name in Settings.model_fields else f"TIEBREAK_{name.upper()}"
 
 
 def _shown(value: object) -> str:

@@ -8,6 +8,9 @@ import pytest
 
 from model.backbones import BACKBONES
 from model.weights import fetch_from_package
+from tests.seeded_networks import seeded_model, seeded_weights
+
+__all__ = ["real_weights", "seeded_model", "seeded_weights"]
 
 
 @pytest.fixture(scope="session")

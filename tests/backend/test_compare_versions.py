@@ -35,7 +35,7 @@ def test_two_versions_are_compared_on_the_same_images(
     with store.write() as session:
         session.get_one(Version, (1, 1)).backbone = "resnet18-aabbccdd-224px"
     save_version(tables, settings, 3, backbone="resnet18-aabbccdd-224px")
-    assert "two networks" in compare_versions(store, half, 1, 2, 3).note
+    assert "by both of their networks" in compare_versions(store, half, 1, 2, 3).note
 
 
 TAGS = """<View><Image name="image" value="$image"/>

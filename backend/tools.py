@@ -1,0 +1,31 @@
+"""What the steps of the trainer work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend.champion import Champions
+from backend.engine import LocalEngine
+from backend.finetune_child import FineTuneSlot
+from backend.images import ImageFetcher, WorkingCopies
+from backend.labelstudio import LabelStudio
+from backend.lease import Leases
+from backend.push import Pace
+from backend.settings import Settings
+from backend.store import Store
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the steps work with."""
+
+    settings: Settings
+    store: Store
+    client: LabelStudio
+    fetcher: ImageFetcher
+    copies: WorkingCopies
+    engine: LocalEngine
+    champions: Champions
+    leases: Leases
+    pace: Pace
+    slot: FineTuneSlot

@@ -1,0 +1,148 @@
+"""Fine-tuned networks on disk: ``backbones/<identity>.safetensors`` and, beside it, its record.
+
+The record says which file belongs to it, from which original the network came and which images it
+was trained on: every head that is fitted on its embeddings must know them, because on those images
+they look better than they are. A network without its record, or the other way round, is none.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import delete, select
+
+from backend.finetune_files import Digest
+from backend.settings import Settings
+from backend.store import Store
+from backend.tables import Embedding, FineTune, Version
+from model.artifact import Artifact
+from model.errors import ArtifactError
+from model.files import sync_folder, write_whole
+from model.weights import file_digest
+
+MANIFEST_KEY = "tuned"
+
+
+class TunedNetwork(BaseModel):
+    """A fine-tuned network.
+
+    ``base``     identity of the original backbone that it came from
+    ``trained``  SHA-256 of the images whose gradients shaped it
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    identity: str
+    name: str
+    input_size: int = Field(ge=1)
+    sha256: Digest
+    base: str
+    trained: frozenset[Digest]
+
+    def manifest(self) -> dict[str, str]:
+        """What a version says of the network that its heads read."""
+        return {"identity": self.identity, "sha256": self.sha256, "base": self.base}
+
+
+def tuned_folder(data_dir: Path) -> Path:
+    """Folder of the fine-tuned networks."""
+    return data_dir / "backbones"
+
+
+def network_path(folder: Path, identity: str) -> Path:
+    """File of a tuned network."""
+    return folder / f"{identity}.safetensors"
+
+
+def find_tuned(folder: Path, identity: str) -> TunedNetwork | None:
+    """The tuned network of that identity; None when its record or its file is not there."""
+    try:
+        found = TunedNetwork.model_validate_json(_record_path(folder, identity).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    there = found.identity == identity and network_path(folder, identity).is_file()
+    return found if there else None
+
+
+def keep_network(settings: Settings, tuned: Path, record: TunedNetwork) -> None:
+    """Move a network's file to its place, the record first; safe to repeat.
+
+    Raises:
+        ArtifactError: the file is not what its SHA-256 says, or cannot be moved.
+    """
+    folder = tuned_folder(settings.data_dir)
+    path = network_path(folder, record.identity)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(_record_path(folder, record.identity), record.model_dump_json().encode())
+        if tuned.exists():
+            shutil.move(tuned, path)
+        sync_folder(folder)
+    except OSError as error:
+        raise ArtifactError(
+            f"The fine-tuned network cannot be kept as {path} ({error}).",
+            mend="Check the free space and the permissions of that folder.",
+        ) from error
+    _verify(path, record.sha256)
+
+
+def tuned_base(artifact: Artifact) -> str:
+    """Identity of the original backbone behind a version: its own, where it was not tuned."""
+    tuned = artifact.manifest.get(MANIFEST_KEY)
+    return str(tuned["base"]) if isinstance(tuned, dict) else artifact.backbone
+
+
+def check_tuned(folder: Path, artifact: Artifact) -> None:
+    """:class:`ArtifactError` when a version's tuned network is not there, whole and its own."""
+    tuned = artifact.manifest.get(MANIFEST_KEY)
+    if not isinstance(tuned, dict):
+        return
+    path = network_path(folder, artifact.backbone)
+    record = find_tuned(folder, artifact.backbone)
+    if record is None or record.manifest() != tuned:
+        raise ArtifactError(
+            f"The fine-tuned network {path} or its record is missing or another one.",
+            mend="Restore both from a copy, or go back to an earlier version.",
+        )
+    _verify(path, record.sha256)
+
+
+def forget_unneeded(store: Store, settings: Settings) -> list[str]:
+    """Remove the tuned networks that no version with files and no fine-tune under way names.
+
+    Their embeddings go too. Returns the identities.
+    """
+    folder = tuned_folder(settings.data_dir)
+    there = {path.stem for path in folder.glob("*.safetensors")}
+    with store.write() as session:
+        versions = select(Version.backbone).where(~Version.pruned)
+        tunes = select(FineTune.backbone).where(FineTune.finished_at.is_(None))
+        needed = {*session.scalars(versions), *session.scalars(tunes)}
+        unneeded = sorted(there - needed)
+        for identity in unneeded:
+            session.execute(delete(Embedding).where(Embedding.backbone == identity))
+    for identity in unneeded:
+        for path in (network_path(folder, identity), _record_path(folder, identity)):
+            path.unlink(missing_ok=True)
+    return unneeded
+
+
+def _record_path(folder: Path, identity: str) -> Path:
+    return folder / f"{identity}.json"
+
+
+def _verify(path: Path, promised: str) -> None:
+    try:
+        whole = file_digest(path) == promised
+    except OSError as error:
+        raise ArtifactError(
+            f"The fine-tuned network {path} cannot be read ({error.strerror}).",
+            mend="Restore it from a copy, or go back to an earlier version.",
+        ) from error
+    if not whole:
+        raise ArtifactError(
+            f"The fine-tuned network {path} is damaged.",
+            mend="Restore it from a copy, or go back to an earlier version.",
+        )

@@ -1,0 +1,253 @@
+"""The steps after a fine-tune's child process: judge, embed, promote; and the ways to end early."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backend.champion import Champions, load_whole
+from backend.engine import LocalEngine
+from backend.finetunes import (
+    CANCELLED,
+    EMBEDDING,
+    FAILED,
+    JUDGING,
+    PROMOTED,
+    REFUSED,
+    TRAINING,
+    cancel_fine_tune,
+    fine_tune_json,
+)
+from backend.labelstudio import LabelStudio
+from backend.pool import count_images, load_embeddings
+from backend.projects import project_status
+from backend.prune import prune
+from backend.tables import Embedding, ImageSource, Project
+from backend.tuned_networks import find_tuned, network_path, tuned_folder
+from backend.versions import promote, roll_back
+from model.audit import in_holdout
+from model.errors import ArtifactError
+from tests.backend.finetune_project import FineTuneProject, fine_tuned
+from tests.backend.prediction_keeper import PredictionKeeper
+
+__all__ = ["fine_tuned"]
+
+
+def _embedded(project: FineTuneProject, backbone: str) -> int:
+    with project.store.read() as session:
+        return count_images(session, 1, backbone).embedded
+
+
+def test_the_old_version_serves_until_the_pool_is_embedded(fine_tuned: FineTuneProject) -> None:
+    identity = fine_tuned.adopt()
+    tables = fine_tuned.tables
+    assert _embedded(fine_tuned, identity) == 0
+    fine_tuned.go_on(lambda row: row.state == EMBEDDING)
+    assert (_embedded(fine_tuned, identity), tables.project().champion) == (48, 1)
+    # Labels that came meanwhile are learned by heads at once, on the old network.
+    fine_tuned.label(range(49, 55))
+    assert fine_tuned.learn().version == 2
+    assert [v.backbone == identity for v in fine_tuned.versions()] == [False, False]
+    row = fine_tuned.go_on()
+    assert (row.state, row.version, row.backbone) == (PROMOTED, 3, identity)
+    assert _embedded(fine_tuned, identity) == 60
+    project, version = tables.project(), fine_tuned.versions()[2]
+    assert (project.champion, project.history) == (3, [1, 2])
+    assert (version.labels, version.backbone, version.kept) == (54, identity, True)
+    assert version.metrics["finetune"]["labels"] == 48
+    artifact = fine_tuned.tools.champions.get(1)
+    assert artifact is not None
+    base = fine_tuned.tools.engine.backbone
+    tuned = artifact.manifest["tuned"]
+    assert isinstance(tuned, dict)
+    assert (tuned["identity"], tuned["base"]) == (identity, base)
+    # Nothing is left to be trained because of it, and the next labels are learned on it.
+    fine_tuned.label(range(55, 60))
+    assert fine_tuned.learn().version == 4
+    assert fine_tuned.versions()[3].backbone == identity
+
+
+def test_heads_on_a_tuned_network_are_tested_on_what_it_was_not_trained_on(
+    fine_tuned: FineTuneProject,
+) -> None:
+    fine_tuned.adopt(trained=30)
+    assert fine_tuned.go_on().state == PROMOTED
+    (metrics,) = fine_tuned.versions()[1].metrics["controls"].values()
+    assert (metrics["n"], metrics["tested"]) == (48, 18)
+
+
+def test_a_refused_one_leaves_the_champion_and_its_labels_alone(
+    fine_tuned: FineTuneProject,
+) -> None:
+    half = fine_tuned.settings.model_copy(update={"holdout_share": 0.5})
+    held = [n for n, digest in fine_tuned.digests.items() if in_holdout(digest, 0.5)]
+    assert len([n for n in held if n <= 48]) >= 20
+    with fine_tuned.store.write() as session:
+        session.get_one(Project, 1).attempted = "something else"
+    fine_tuned.settings = half
+    fine_tuned.begin("first")
+    identity = fine_tuned.adopt()
+    # What the tuned network sees in the held-out images says nothing about them.
+    fine_tuned.embed(identity)
+    with fine_tuned.store.write() as session:
+        for row in session.query(Embedding).filter(Embedding.backbone == identity):
+            if in_holdout(row.digest, 0.5):
+                row.vector = bytes(len(row.vector))
+    row = fine_tuned.go_on()
+    assert row.state == REFUSED, row.reason
+    assert row.reason.startswith("Refused")
+    project, version = fine_tuned.tables.project(), fine_tuned.versions()[1]
+    assert (project.champion, project.attempted) == (1, "something else")
+    assert (version.number, version.kept, version.reason) == (2, False, row.reason)
+    assert load_whole(half.data_dir, 1, 2).backbone == identity
+
+
+def test_one_that_is_no_better_is_given_up_before_anything_is_embedded(
+    fine_tuned: FineTuneProject,
+) -> None:
+    fine_tuned.ask()
+    assert fine_tuned.steps.tend()
+    fine_tuned.answer(improved=False)
+    row = fine_tuned.go_on()
+    assert (row.state, row.version) == (REFUSED, None)
+    assert "better" in row.reason
+    assert not list(tuned_folder(fine_tuned.settings.data_dir).glob("*"))
+
+
+def test_it_is_cancelled_while_the_pool_is_embedded(fine_tuned: FineTuneProject) -> None:
+    identity = fine_tuned.adopt()
+    fine_tuned.go_on(lambda row: row.state == EMBEDDING)
+    assert cancel_fine_tune(fine_tuned.store, 1) == fine_tuned.row().id
+    row = fine_tuned.go_on()
+    assert (row.state, row.reason) == (CANCELLED, "Cancelled. v1 serves as before.")
+    assert fine_tuned.tables.project().champion == 1
+    assert find_tuned(tuned_folder(fine_tuned.settings.data_dir), identity) is None
+    assert _embedded(fine_tuned, identity) == 0
+    assert cancel_fine_tune(fine_tuned.store, 1) is None
+
+
+def test_a_trainer_killed_while_it_takes_the_network_over(fine_tuned: FineTuneProject) -> None:
+    fine_tuned.ask()
+    assert fine_tuned.steps.tend()
+    result = fine_tuned.answer()
+    row = fine_tuned.row()
+    folder = fine_tuned.settings.data_dir / "finetunes" / "project-1" / str(row.id)
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    fine_tuned.go_on(lambda row: row.state == JUDGING)
+    # The network was moved, and then the trainer was gone before it could write that down.
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in kept.items():
+        if name != "tuned.safetensors":
+            (folder / name).write_bytes(data)
+    with fine_tuned.store.write() as session:
+        session.merge(row).state = TRAINING
+    fine_tuned.begin("second")
+    assert fine_tuned.go_on().state == PROMOTED
+    assert fine_tuned.row().backbone.split("-")[1] == result.sha256[:8]
+
+
+def test_a_lost_tuned_network_ends_it(fine_tuned: FineTuneProject) -> None:
+    identity = fine_tuned.adopt()
+    network_path(tuned_folder(fine_tuned.settings.data_dir), identity).unlink()
+    row = fine_tuned.go_on()
+    assert (row.state, "is missing" in row.reason) == (FAILED, True)
+
+
+def test_rolling_back_to_the_original_network_and_again_forward(
+    fine_tuned: FineTuneProject,
+) -> None:
+    fine_tuned.adopt()
+    assert fine_tuned.go_on().version == 2
+    settings, store = fine_tuned.settings, fine_tuned.store
+    assert roll_back(store, settings, 1).version == "v1"
+    fine_tuned.add(4, labelled=0)
+    done = promote(store, settings, 1, 2)
+    assert done.version == "v2"
+    assert any(w.startswith("4 of 64 images") for w in done.warnings)
+    status = _status(fine_tuned)
+    assert (status["version"], status["embedded"], status["images"]) == ("v2", 60, 64)
+
+
+def _status(project: FineTuneProject) -> dict[str, object]:
+    with project.store.read() as session:
+        return project_status(session, session.get_one(Project, 1), 30).as_json()
+
+
+def test_a_damaged_tuned_network_falls_back_to_what_served_before(
+    fine_tuned: FineTuneProject,
+) -> None:
+    identity = fine_tuned.adopt()
+    fine_tuned.go_on()
+    data_dir, store = fine_tuned.settings.data_dir, fine_tuned.store
+    path = network_path(tuned_folder(data_dir), identity)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match="is damaged"):
+        load_whole(data_dir, 1, 2)
+    champions = Champions(store, data_dir)
+    found = champions.get(1)
+    assert found is not None
+    assert found.version == 1
+    path.write_bytes(whole)
+    found = champions.get(1)
+    assert found is not None
+    assert found.version == 2
+
+
+def test_pruning_takes_a_tuned_network_with_its_last_version(
+    fine_tuned: FineTuneProject, keeper_client: LabelStudio, keeper: PredictionKeeper
+) -> None:
+    first = fine_tuned.adopt()
+    fine_tuned.go_on()
+    second = fine_tuned.adopt(seed=1)
+    fine_tuned.go_on()
+    store, folder = fine_tuned.store, tuned_folder(fine_tuned.settings.data_dir)
+    one = fine_tuned.settings.model_copy(update={"keep_versions": 1})
+    # Version 2 served before, and goes once another has served in between.
+    assert prune(store, keeper_client, one, 1).removed == ["v1"]
+    assert find_tuned(folder, first) is not None
+    with store.write() as session:
+        session.get_one(Project, 1).history = []
+    assert prune(store, keeper_client, one, 1).removed == ["v2"]
+    assert (find_tuned(folder, first), _embedded(fine_tuned, first)) == (None, 0)
+    assert find_tuned(folder, second) is not None
+    assert _embedded(fine_tuned, second) == 60
+    assert _embedded(fine_tuned, fine_tuned.tools.engine.backbone) == 60
+
+
+def test_an_engine_embeds_with_each_network(fine_tuned: FineTuneProject) -> None:
+    identity = fine_tuned.adopt()
+    engine = LocalEngine(fine_tuned.settings)
+    image = fine_tuned.tools.copies.open(fine_tuned.digests[1])
+    assert engine.can_embed(identity)
+    assert engine.can_embed(engine.backbone)
+    assert not engine.can_embed("mobilenet_v3_small-00000000-32px")
+    ours, theirs = engine.embed([image], identity), engine.embed([image])
+    assert not np.array_equal(ours, theirs)
+    assert np.array_equal(theirs, engine.embed([image], engine.backbone))
+    fine_tuned.go_on()
+    with fine_tuned.store.read() as session:
+        _, kept, _ = load_embeddings(session, 1, "image", identity)
+    assert np.allclose(kept[0], ours[0], atol=0.02)
+
+
+def test_an_image_that_is_gone_holds_nothing_up(fine_tuned: FineTuneProject) -> None:
+    copies = fine_tuned.tools.copies
+    fine_tuned.adopt()
+    copies.path(fine_tuned.digests[60]).unlink()
+    with fine_tuned.store.write() as session:
+        for row in session.query(ImageSource).filter_by(digest=fine_tuned.digests[60]):
+            row.retry_at = None
+    assert fine_tuned.go_on().state == PROMOTED
+
+
+def test_the_status_says_how_it_stands(fine_tuned: FineTuneProject) -> None:
+    fine_tuned.ask()
+    assert fine_tuned.steps.tend()
+    row = fine_tuned.row()
+    with fine_tuned.store.write() as session:
+        session.merge(row).progress = {"epoch": 3, "epochs": 12, "eta_seconds": 250.0}
+    status = _status(fine_tuned)["finetune"]
+    assert isinstance(status, dict)
+    assert status["sentence"] == ("fine-tuning on 48 labels: epoch 3 of 12, about 4 min left")
+    assert fine_tune_json(fine_tuned.row())["state"] == TRAINING
