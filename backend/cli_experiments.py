@@ -44,7 +44,8 @@ InputSize = Annotated[
 AugmentationOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="auto, photos, any-way-up, characters or none; auto if left out."
+        metavar="NAME",
+        help="auto, photos, any-way-up, characters or none; TIEBREAK_AUGMENTATION if left out.",
     ),
 ]
 

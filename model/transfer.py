@@ -25,11 +25,12 @@ from model.embed import Embedder
 from model.embed_images import Images, Mirrored, Tell, changed_copy, embed_images
 from model.epoch_clock import EpochClock, OnEpoch
 from model.errors import ArgumentError
-from model.finetune import MIRRORED_LOSS, MIRRORED_ROWS, finetune
+from model.finetune import finetune
 from model.finetune_options import FineTuneOptions
 from model.head import HeadFit, fit_head
 from model.metrics import accuracy
 from model.splits import stratified_split
+from model.tuning import MIRRORED_LOSS, MIRRORED_ROWS
 
 TransferMode = Literal["features", "features+augment", "finetune", "scratch"]
 MODES: Final[tuple[TransferMode, ...]] = get_args(TransferMode)
