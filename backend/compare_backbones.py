@@ -245,6 +245,15 @@ def _key(
             "backbone": trial.backbone,
             "weights": str(settings.weights_dir),
             "side": side,
-            "options": asdict(comparison.options(trial.mode)),
+            "options": _options_that_count(comparison.options(trial.mode)),
         }
     )
+
+
+def _options_that_count(options: TransferOptions) -> dict[str, Any]:
+    if options.mode in ("finetune", "scratch"):
+        return asdict(options)
+    names = ["seed"]
+    if options.mode == "features+augment":
+        names += ["augmentation", "augmentation_strength"]
+    return {"mode": options.mode, **{name: getattr(options.tuning, name) for name in names}}

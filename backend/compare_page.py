@@ -24,9 +24,9 @@ HEADINGS = (
     "macro F1",
     "ROC AUC",
     "log loss",
-    "calibration error",
+    "ECE",
     "parameters",
-    "seconds per epoch",
+    "s per epoch",
     "memory",
 )
 
