@@ -140,7 +140,7 @@ def main() -> None:
     for labels in given.labels:
         for seed in range(given.seeds):
             train = draw(data, "train", labels, seed)
-            options = FineTuneOptions(epochs=given.epochs, seed=seed)
+            options = FineTuneOptions(epochs=given.epochs, patience=given.epochs, seed=seed)
             for way in WAYS:
                 key = {"way": way, "labels": labels, "seed": seed}
                 if any(key.items() <= row.items() for row in rows):

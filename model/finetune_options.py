@@ -52,7 +52,7 @@ class FineTuneOptions:
     augmentation_strength: float = 1.0
     balance: BalanceName = "weights"
     validation_share: float = 0.15
-    patience: int = 4
+    patience: int = 6
     probe_first: bool = True
     frozen_statistics: bool = True
     seed: int = 0
