@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         "mobilenet_v2", description="Pretrained network that makes the embeddings"
     )
     input_size: int = Field(
-        224, ge=32, le=512, description="Side in pixels of the backbone's square input"
+        224, ge=32, le=512, description="Side in pixels of the square that every image is scaled to"
     )
     weights_dir: Path | None = Field(
         None, description="Folder with weights files, looked in before any download"

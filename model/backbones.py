@@ -1,9 +1,4 @@
-"""Pretrained networks: normalised images in, one embedding per image out.
-
-The networks are torchvision's, without their classifiers; parameter names stay torchvision's. An
-embedding is what the classifier reads, the last feature maps averaged over the picture, except
-VGG-16's (see :func:`average_the_maps`).
-"""
+"""Pretrained networks: normalised images in, one embedding per image out."""
 
 from __future__ import annotations
 
@@ -13,108 +8,29 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-import torchvision
 
+from model.architectures import BACKBONES, FROM_SCRATCH, BackboneSpec
 from model.errors import ArgumentError, WeightsError
-from model.weights import PretrainedFile, file_digest, find_weights
+from model.weights import file_digest, find_weights
+
+__all__ = [
+    "BACKBONES",
+    "FROM_SCRATCH",
+    "LARGEST_INPUT",
+    "SMALLEST_INPUT",
+    "Backbone",
+    "BackboneSpec",
+    "build_network",
+    "check_backbone",
+    "default_input_size",
+    "load_backbone",
+    "read_state_dict",
+]
 
 SMALLEST_INPUT, LARGEST_INPUT = 32, 512
-# Networks of model.scratch: without pretrained weights, they cannot be loaded here.
-FROM_SCRATCH = ("alexnet_bn", "small_cnn")
-
-
-def average_the_maps(network: torch.nn.Module) -> None:
-    """VGG-16: average the 512 last feature maps in place of the 7×7 grid for the dense layers.
-
-    Its 4,096 dense features would cost 119 million weights more (of 134 million), embeddings of
-    eight times the size, and inputs near 224 pixels, where the grid was learned.
-    """
-    network.avgpool = torch.nn.AdaptiveAvgPool2d(1)
-
-
-def stride_in_first_convolution(network: torch.nn.Module) -> None:
-    """ResNet-50 as He et al. (2016) published it: layers halve the maps in ``conv1``.
-
-    torchvision halves them in ``conv2``, with the same weight names and shapes.
-    """
-    for layer in ("layer2", "layer3", "layer4"):
-        for part, stride in (("conv1", 2), ("conv2", 1)):
-            convolution = network.get_submodule(f"{layer}.0.{part}")
-            assert isinstance(convolution, torch.nn.Conv2d)
-            convolution.stride = (stride, stride)
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A backbone by name.
-
-    ``width``         numbers in one embedding
-    ``head``          path of the classifier (and prefix of its keys) that is left out
-    ``weights``       torchvision's name of the pretrained weights; None where it offers none
-    ``architecture``  torchvision's name of the network; the backbone's own by default
-    ``adapt``         changes the network that torchvision builds
-    """
-
-    name: str
-    width: int
-    head: str
-    weights: str | None
-    architecture: str | None = None
-    adapt: Callable[[torch.nn.Module], None] | None = None
-
-    @property
-    def pretrained(self) -> PretrainedFile:
-        """The weights file that torchvision offers, if it does."""
-        url = torchvision.models.get_weight(self.weights).url if self.weights else None
-        return PretrainedFile(self.name, url)
-
-    def build(self) -> torch.nn.Module:
-        """The network without its classifier, its weights not yet pretrained."""
-        network: torch.nn.Module = torchvision.models.get_model(
-            self.architecture or self.name, weights=None
-        )
-        network.set_submodule(self.head, torch.nn.Identity())
-        if self.adapt:
-            self.adapt(network)
-        return network
-
-
-# fmt: off
-BACKBONES: dict[str, BackboneSpec] = {
-    spec.name: spec
-    for spec in (
-        # Sandler et al. 2018
-        BackboneSpec("mobilenet_v2", 1280, "classifier", "MobileNet_V2_Weights.IMAGENET1K_V1"),
-        # Howard et al. 2019; the classifier's own hidden layer is left out too
-        BackboneSpec(
-            "mobilenet_v3_small", 576, "classifier", "MobileNet_V3_Small_Weights.IMAGENET1K_V1"
-        ),
-        BackboneSpec(
-            "mobilenet_v3_large", 960, "classifier", "MobileNet_V3_Large_Weights.IMAGENET1K_V2"
-        ),
-        # He et al. 2016
-        BackboneSpec("resnet18", 512, "fc", "ResNet18_Weights.IMAGENET1K_V1"),
-        BackboneSpec("resnet34", 512, "fc", "ResNet34_Weights.IMAGENET1K_V1"),
-        BackboneSpec("resnet50", 2048, "fc", "ResNet50_Weights.IMAGENET1K_V2"),
-        BackboneSpec(
-            "resnet50_v1", 2048, "fc", None,
-            architecture="resnet50", adapt=stride_in_first_convolution,
-        ),
-        # Simonyan and Zisserman 2015
-        BackboneSpec(
-            "vgg16", 512, "classifier", "VGG16_Weights.IMAGENET1K_V1", adapt=average_the_maps
-        ),
-        # Tan and Le 2019
-        BackboneSpec(
-            "efficientnet_b0", 1280, "classifier", "EfficientNet_B0_Weights.IMAGENET1K_V1"
-        ),
-        # Liu et al. 2022; the classifier's LayerNorm belongs to the embedding
-        BackboneSpec(
-            "convnext_tiny", 768, "classifier.2", "ConvNeXt_Tiny_Weights.IMAGENET1K_V1"
-        ),
-    )
-}
-# fmt: on
+# The networks halve their maps five times.
+STRIDE = 32
+COUNT = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -177,28 +93,43 @@ def check_backbone(name: str, input_size: int) -> None:
         )
 
 
+def default_input_size(shorter_side: int) -> int:
+    """A sensible input size for images whose shorter side has ``shorter_side`` pixels, 1 or more.
+
+    Small images are enlarged to 160 pixels: networks that learned on 224 see little in 32. Larger
+    ones keep their size, up to the next multiple of 32, until 224. docs/backbones.md has the
+    measurements behind both ends.
+    """
+    if shorter_side < 1:
+        raise ArgumentError(f"shorter_side={shorter_side}; 1 or more is allowed.")
+    whole = -(-shorter_side // STRIDE) * STRIDE
+    return min(max(whole, 160), 224)
+
+
 def build_network(
     spec: BackboneSpec, state: Mapping[str, torch.Tensor], *, source: str
 ) -> torch.nn.Module:
     """The network of ``spec`` with the weights ``state``, whose classifier is left out.
 
-    Floating-point weights become float32. :class:`WeightsError` names ``source`` and the keys
+    Floating-point weights become float32; a batch norm's count of batches may be a vector of one,
+    as programs without scalars write it. :class:`WeightsError` names ``source`` and the keys
     that are missing, unexpected, of another shape or not finite.
     """
     # Built without memory, so that a weight that is not loaded cannot be a random one.
     with torch.device("meta"):
         network = spec.build()
-    kept = {key: value for key, value in state.items() if not key.startswith(f"{spec.head}.")}
+    kept = {
+        key: _plain(key, value)
+        for key, value in state.items()
+        if not key.startswith(f"{spec.head}.")
+    }
     problems = _problems(network.state_dict(), kept)
     if problems:
         raise WeightsError(
             f"{source} does not fit {spec.name}: {'; '.join(problems)}.",
             mend=f"Use a state dict of torchvision's {spec.architecture or spec.name}.",
         )
-    floats = {
-        key: value.float() if value.is_floating_point() else value for key, value in kept.items()
-    }
-    network.load_state_dict(floats, strict=False, assign=True)
+    network.load_state_dict(kept, strict=False, assign=True)
     return network.eval().requires_grad_(False)
 
 
@@ -227,9 +158,15 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return dict(state)
 
 
+def _plain(key: str, value: torch.Tensor) -> torch.Tensor:
+    if key.endswith(COUNT) and value.shape == (1,):
+        return value.reshape(())
+    return value.float() if value.is_floating_point() else value
+
+
 def _problems(wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
     # The count of batches matters in training only, and older files have none.
-    needed = {key for key in wanted if not key.endswith(".num_batches_tracked")}
+    needed = {key for key in wanted if not key.endswith(COUNT)}
     both = sorted(set(wanted) & set(given))
     named = {
         "missing": sorted(needed - set(given)),

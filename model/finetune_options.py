@@ -40,7 +40,7 @@ class FineTuneOptions:
 
     epochs: int = 12
     batch_size: int | None = None
-    backbone_rate: float = 2e-4
+    backbone_rate: float = 1e-4
     head_rate: float = 1e-3
     weight_decay: float = 0.02
     optimiser: OptimiserName = "adamw"
@@ -52,7 +52,7 @@ class FineTuneOptions:
     augmentation_strength: float = 1.0
     balance: BalanceName = "weights"
     validation_share: float = 0.15
-    patience: int = 4
+    patience: int = 6
     probe_first: bool = True
     frozen_statistics: bool = True
     seed: int = 0

@@ -14,6 +14,8 @@ from backend.app import create_app
 from backend.cli import app as command_line
 from backend.projects import ControlStatus, ProjectStatus
 from backend.settings import Settings, variable_name
+from model.backbones import BACKBONES
+from model.scratch import SCRATCH
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
@@ -48,6 +50,17 @@ def test_every_setting_stands_there_with_default_and_meaning() -> None:
         for name, field in Settings.model_fields.items()
     ]
     assert rows == wanted
+
+
+def test_every_backbone_stands_there_with_file_and_width() -> None:
+    rows = [line for line in text_of("backbones.md").splitlines() if line.startswith("| `")]
+    for name, spec in BACKBONES.items():
+        (row,) = [line for line in rows if line.startswith((f"| `{name}` |", f"| `{name}` ("))]
+        assert f"| `{spec.pretrained.file_name}` |" in row
+        assert f"| {spec.width} |" in row
+    for name, scratch in SCRATCH.items():
+        (row,) = [line for line in rows if line.startswith(f"| `{name}`, {scratch.input_size} px")]
+        assert f"| {scratch.width} |" in row
 
 
 def section(name: str) -> str:

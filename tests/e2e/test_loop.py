@@ -192,9 +192,22 @@ def test_a_config_that_changes(
     assert control["classes"][-2:] == ["nine", "none of them"]
     assert control["labels"] == labels_learned(status) == 18
     assert control["outside"] == ['"9" not among the choices of the labelling config (2)']
+    assert control["outside_tasks"] == [ids[9], ids[19]]
+    told = tiebreak.run("status", str(project)).stderr
+    assert f"{control['outside'][0]}. {control['advice']}" in told
     assert_all_scored(admin, project, status)
     held = predictions_of(admin, project, status["version"])
     assert all("9" not in choices_of(p) for predictions in held.values() for p in predictions)
+    assert labels_learned(status) == 18
+
+    # Renamed back, they are learned from again.
+    before = status["version"]
+    admin.patch(f"/api/projects/{project}/", {"label_config": DIGIT_CONFIG})
+    tiebreak.wait(project, lambda s: s["version"] != before and labels_learned(s) == 20)
+    status = tiebreak.settle(project)
+    [control] = status["controls"]
+    assert (control["labels"], control["outside"], control["advice"]) == (20, [], "")
+    assert status["embedded"] == 40
 
 
 def test_two_controls_one_of_them_multiple(

@@ -17,6 +17,7 @@ from model.backbones import (
     FROM_SCRATCH,
     Backbone,
     build_network,
+    default_input_size,
     load_backbone,
     read_state_dict,
 )
@@ -199,6 +200,16 @@ def test_half_precision_safetensors_without_classifier(
         torch.testing.assert_close(loaded[key], value.float(), rtol=0, atol=0)
 
 
+def test_counts_of_batches_may_be_vectors_of_one(seeded_model: MakeModel) -> None:
+    state = seeded_model("mobilenet_v3_small").state_dict()
+    key = "features.0.1.num_batches_tracked"
+    spec = BACKBONES["mobilenet_v3_small"]
+    network = build_network(spec, {**state, key: torch.tensor([5])}, source="here")
+    assert torch.equal(network.state_dict()[key], torch.tensor(5))
+    with pytest.raises(WeightsError, match=f"{key} of another shape"):
+        build_network(spec, {**state, key: torch.tensor([5, 5])}, source="here")
+
+
 def test_loading_leaves_the_global_generator_alone(seeded_weights: Path, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     load_backbone("mobilenet_v3_small", weights_dir=seeded_weights, cache_dir=tmp_path)
@@ -295,3 +306,17 @@ def test_weights_that_nobody_offers_must_be_ones_own(
     assert backbone.identity == f"resnet50_v1-{file_digest(path)[:8]}-224px"
     assert backbone.network.get_submodule("layer3.0.conv1").stride == (2, 2)
     assert backbone.network.get_submodule("layer3.0.conv2").stride == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("shorter_side", "size"),
+    [(1, 160), (8, 160), (32, 160), (160, 160), (161, 192), (192, 192), (193, 224), (4000, 224)],
+)
+def test_default_input_size(shorter_side: int, size: int) -> None:
+    assert default_input_size(shorter_side) == size
+
+
+@pytest.mark.parametrize("shorter_side", [0, -1])
+def test_default_input_size_of_no_image(shorter_side: int) -> None:
+    with pytest.raises(ArgumentError, match=f"shorter_side={shorter_side}; 1 or more"):
+        default_input_size(shorter_side)

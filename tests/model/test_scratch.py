@@ -76,7 +76,7 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone() -> None:
 def test_the_small_network_learns_below_a_linear_head() -> None:
     # Noise with more red or more blue in it: the loss on pictures not seen before falls.
     numbers = np.random.default_rng(0)
-    pixels = torch.tensor(numbers.normal(size=(6, 16, 3, 32, 32)), dtype=torch.float32)
+    pixels = torch.tensor(numbers.normal(size=(12, 16, 3, 32, 32)), dtype=torch.float32)
     targets = torch.arange(16) % 2
     pixels[:, targets == 0, 0] += 1
     pixels[:, targets == 1, 2] += 1
