@@ -39,7 +39,7 @@ from tests.backend.conftest import Tables
 CONFIG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image">
 <Choice value="0"/><Choice value="1"/><Choice value="2"/></Choices></View>"""
-SECONDS = 120.0
+SECONDS = 250.0
 
 
 def make_tools(settings: Settings, store: Store, owner: str) -> Tools:
