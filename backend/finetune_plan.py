@@ -138,6 +138,7 @@ def make_job(
             seed=settings.seed,
         ),
         threads=thread_count(),
+        nice=settings.finetune_nice,
     )
 
 

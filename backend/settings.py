@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     finetune_epochs: int = Field(
         12, ge=1, le=1000, description="Most passes of a fine-tune over the images"
     )
+    finetune_nice: int = Field(
+        10, ge=0, le=19, description="How far a fine-tune stands back for everything else"
+    )
     augmentation: AugmentationName = Field(
         "auto", description="How a fine-tune may change images without changing their class"
     )

@@ -218,6 +218,7 @@ def fine_tuned(
             "weights_dir": seeded_weights,
             "input_size": 32,
             "finetune_epochs": 2,
+            "finetune_nice": 1,
             "holdout_share": 0.0,
         }
     )
