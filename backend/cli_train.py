@@ -94,8 +94,10 @@ def _asked(project_id: int) -> dict[str, Any]:
 
 def _told(row: FineTune) -> dict[str, Any]:
     found = fine_tune_json(row)
-    text = f"{found['version']}: {found['sentence']}" if found["version"] else found["sentence"]
-    text = f"{text[0].upper()}{text[1:]}. {row.reason}".strip()
+    said = found["sentence"]
+    start = f"{found['version']}: {said}" if found["version"] else said[0].upper() + said[1:]
+    # A failure's sentence has its reason already.
+    text = f"{start}. {row.reason}".strip() if row.state != FAILED else f"{start}."
     return {
         "project": row.project_id,
         "version": found["version"],

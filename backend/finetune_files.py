@@ -81,6 +81,7 @@ class Job(File):
     rows: tuple[JobRow, ...]
     options: JobOptions
     threads: int = Field(ge=1)
+    nice: int = Field(ge=0, le=19)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NICENESS = 10
 LOCK_SECONDS = 60.0
 BUSY = 75
 """Exit code when another process works in the folder and does not end."""
@@ -59,7 +58,6 @@ READERS = 4
 
 def main(folder: Path) -> int:
     """Fine-tune what the job says; the exit code. ``result.json`` says what came of it."""
-    os.nice(NICENESS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with _alone_in(folder) as alone:
         if not alone:
@@ -106,6 +104,7 @@ def _run(folder: Path) -> Result:
     job = read(folder, JOB, Job)
     if job is None:
         raise ArgumentError(f"{folder / JOB} is missing or damaged.")
+    os.nice(job.nice)
     # Importing torch takes seconds; nothing above needs it.
     import torch
 

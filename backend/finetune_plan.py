@@ -144,6 +144,7 @@ def make_job(
             seed=settings.seed,
         ),
         threads=thread_count(),
+        nice=settings.finetune_nice,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend.engine import LocalEngine
@@ -144,7 +144,8 @@ def count_images(session: Session, project_id: int, backbone: str | None) -> Poo
     sources = (
         select(TaskImage.source).where(TaskImage.project_id == project_id).distinct().subquery()
     )
-    joined = select(func.count()).select_from(sources)
+    # Each once, although several networks may have embedded it.
+    joined = select(func.count(distinct(sources.c.source))).select_from(sources)
     known = joined.join(ImageSource, ImageSource.source == sources.c.source)
     embedded = known.join(Embedding, Embedding.digest == ImageSource.digest)
     if backbone:

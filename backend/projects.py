@@ -151,14 +151,16 @@ def version_json(version: Version, champion: int) -> dict[str, Any]:
     }
 
 
-def newest_version(session: Session, project_id: int) -> Version | None:
-    """The last version that was trained, kept or refused."""
-    return session.scalars(
-        select(Version)
-        .where(Version.project_id == project_id)
-        .order_by(Version.number.desc())
-        .limit(1)
-    ).first()
+def newest_version(
+    session: Session, project_id: int, *, refused_fine_tunes: bool = True
+) -> Version | None:
+    """The last version that was trained, kept or refused; on demand, without the fine-tunes that
+    were refused."""
+    query = select(Version).where(Version.project_id == project_id).order_by(Version.number.desc())
+    if refused_fine_tunes:
+        return session.scalars(query.limit(1)).first()
+    rows = session.scalars(query)
+    return next((row for row in rows if row.kept or "finetune" not in row.metrics), None)
 
 
 def list_versions(session: Session, project_id: int) -> list[dict[str, Any]]:

@@ -238,7 +238,8 @@ class Reconciler:
     def _up_to_date(self, project: Project, champion: Artifact | None) -> bool:
         self._answer_request(project)
         with self.tools.store.read() as session:
-            newest = newest_version(session, self.project_id)
+            # A refused fine-tune has kept nobody from learning the labels.
+            newest = newest_version(session, self.project_id, refused_fine_tunes=False)
         if newest is None:
             return self._wait(TOO_LITTLE)
         if champion is not None and champion.version == newest.number:

@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     finetune_weight_decay: float = Field(
         0.02, ge=0, le=10, description="Weight decay in a fine-tune"
     )
+    finetune_nice: int = Field(
+        10, ge=0, le=19, description="How far a fine-tune stands back for everything else"
+    )
     augmentation: AugmentationName = Field(
         "auto", description="How a fine-tune may change images without changing their class"
     )

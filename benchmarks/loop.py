@@ -57,7 +57,12 @@ def running_loop(*, fast_import: bool, **settings: str) -> Iterator[Loop]:
             folder / "tiebreak",
             studio,
             weights.parent,
-            {"TIEBREAK_INPUT_SIZE": "224", "TIEBREAK_QUIET_SECONDS": "0.5", **settings},
+            {
+                "TIEBREAK_INPUT_SIZE": "224",
+                "TIEBREAK_QUIET_SECONDS": "0.5",
+                "TIEBREAK_TRANSFER": "features",
+                **settings,
+            },
         )
         try:
             studio.start()

@@ -39,7 +39,7 @@ from tests.backend.conftest import Tables
 CONFIG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image">
 <Choice value="0"/><Choice value="1"/><Choice value="2"/></Choices></View>"""
-SECONDS = 120.0
+SECONDS = 250.0
 
 
 def make_tools(settings: Settings, store: Store, owner: str) -> Tools:
@@ -218,6 +218,7 @@ def fine_tuned(
             "weights_dir": seeded_weights,
             "input_size": 32,
             "finetune_epochs": 2,
+            "finetune_nice": 1,
             "holdout_share": 0.0,
         }
     )

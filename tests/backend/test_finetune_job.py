@@ -90,7 +90,7 @@ def test_a_child_has_a_lower_priority(fine_tuned: FineTuneProject) -> None:
     fine_tuned.ask()
     fine_tuned.go_on(lambda row: bool(row.progress))
     ours = os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.getpriority(os.PRIO_PROCESS, _pid(fine_tuned)) == min(19, ours + 10)
+    assert os.getpriority(os.PRIO_PROCESS, _pid(fine_tuned)) == min(19, ours + 1)
 
 
 def test_broken_images_are_left_out(fine_tuned: FineTuneProject) -> None:
@@ -238,6 +238,7 @@ def _job(rows: tuple[JobRow, ...]) -> Job:
             seed=4,
         ),
         threads=2,
+        nice=10,
     )
 
 

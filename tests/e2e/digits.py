@@ -48,7 +48,7 @@ class Digits:
         target = self.folder / f"{number:04d}.png"
         if not target.exists():
             shutil.copyfile(self._files / target.name, target)
-        return f"/data/local-files/?d=digits/{target.name}"
+        return f"/data/local-files/?d={self.folder.name}/{target.name}"
 
     def truth(self, task: Json) -> str:
         """What the digit in a task is."""
