@@ -15,26 +15,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import select
 
 from backend.champion import artifact_folder, replace_champion
 from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
+from backend.experiment_log import log_version
+from backend.id_ranges import ranges_of
+from backend.judging import TRAINED_ON, Challenger, judge, looks_so_far
 from backend.lease import Leases
-from backend.predictions import CHOSEN_FROM
+from backend.measuring import measure
 from backend.projects import newest_version
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import AGREED, GONE, controls_of
 from backend.tables import Label, Project, Version
 from model.artifact import Artifact, save_artifact
-from model.gate import GateDecision, decide
-from model.head import Head, HeadFit, fit_head
+from model.head import HeadFit, fit_head
 
 log = logging.getLogger(__name__)
 
-SMALLEST_PROBABILITY = 1e-6
 CHANGED_MEANWHILE = "another version was promoted by hand meanwhile, so it is done again"
 TOO_LITTLE = "labels of at least two different classes are needed"
 
@@ -66,24 +65,35 @@ def train(
     if serving is None:
         serving = champion.version if champion else 0
     started = time.time()
-    state, data, number = _gather(store, settings, project_id, backbone)
-    learnable = [part for part in data if part.enough]
+    backbones = {backbone, champion.backbone if champion else backbone}
+    found = _gather(store, settings, project_id, backbone, backbones)
+    state = found.state
+    learnable = [part for part in found.data[backbone] if part.enough]
     if not learnable:
         _finish(store, leases, project_id, state, started, None, serving)
         return TrainingReport(None, False, TOO_LITTLE)
     fits = {part.control.name: _fit(part, settings.seed) for part in learnable}
-    heads = {name: fit.head for name, fit in fits.items()}
-    decision = judge(learnable, heads, champion, backbone, settings.gate_margin)
+    challenger = Challenger(
+        backbone,
+        {name: fit.head for name, fit in fits.items()},
+        {name: fit.out_of_fold for name, fit in fits.items()},
+    )
+    decision = judge(found.data, challenger, champion, settings.gate_margin, found.looks)
     metrics = {
         "controls": {name: fit.metrics for name, fit in fits.items()},
-        "holdout": asdict(decision),
+        "measures": {
+            part.control.name: measure(part, fits[part.control.name], settings.seed)
+            for part in learnable
+        },
+        "gate": asdict(decision),
         "seconds": round(time.time() - started, 3),
     }
-    manifest = _manifest(state, settings, metrics)
-    save_version(settings.data_dir, project_id, Artifact(number, backbone, heads, manifest))
+    manifest = _manifest(state, settings, metrics, learnable)
+    artifact = Artifact(found.number, backbone, dict(challenger.heads), manifest)
+    save_version(settings.data_dir, project_id, artifact)
     version = Version(
         project_id=project_id,
-        number=number,
+        number=found.number,
         created_at=time.time(),
         kept=decision.promote,
         reason=decision.reason,
@@ -93,29 +103,8 @@ def train(
     )
     if not _finish(store, leases, project_id, state, started, version, serving):
         return TrainingReport(None, False, CHANGED_MEANWHILE)
-    return TrainingReport(number, decision.promote, decision.reason, metrics)
-
-
-def judge(
-    data: Sequence[LabelledImages],
-    heads: Mapping[str, Head],
-    champion: Artifact | None,
-    backbone: str,
-    margin: float,
-) -> GateDecision:
-    """The gate on the held-out labels of all controls together."""
-    challenger = [_graded(heads.get(part.control.name), part) for part in data]
-    correct = np.concatenate([right for right, _ in challenger])
-    if champion is None or champion.backbone != backbone:
-        return decide(None, correct, margin=margin)
-    before = [_graded(champion.heads.get(part.control.name), part) for part in data]
-    return decide(
-        np.concatenate([right for right, _ in before]),
-        correct,
-        margin=margin,
-        champion_losses=np.concatenate([loss for _, loss in before]),
-        challenger_losses=np.concatenate([loss for _, loss in challenger]),
-    )
+    log_version(settings, project_id, found.title, artifact, metrics, decision)
+    return TrainingReport(found.number, decision.promote, decision.reason, metrics)
 
 
 def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
@@ -126,19 +115,37 @@ def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
     save_artifact(folder, artifact)
 
 
+@dataclass(frozen=True, eq=False)
+class _Gathered:
+    """The labels as they are, with their embeddings by each backbone; ``number`` and ``title`` are
+    those of the next version and of the project."""
+
+    state: LearningState
+    data: dict[str, list[LabelledImages]]
+    number: int
+    title: str
+    looks: int
+
+
 def _gather(
-    store: Store, settings: Settings, project_id: int, backbone: str
-) -> tuple[LearningState, list[LabelledImages], int]:
-    """The labels as they are, with their embeddings, and the number of the next version."""
+    store: Store, settings: Settings, project_id: int, backbone: str, backbones: set[str]
+) -> _Gathered:
     with store.read() as session:
         project = session.get_one(Project, project_id)
-        data = [
-            labelled_images(session, project, control, backbone, settings.holdout_share)
-            for control in controls_of(project)
-        ]
         newest = newest_version(session, project_id)
-        state = learning_state(session, project, backbone)
-    return state, data, newest.number + 1 if newest else 1
+        return _Gathered(
+            learning_state(session, project, backbone),
+            {
+                identity: [
+                    labelled_images(session, project, control, identity, settings.holdout_share)
+                    for control in controls_of(project)
+                ]
+                for identity in backbones
+            },
+            newest.number + 1 if newest else 1,
+            project.title,
+            looks_so_far(session, project_id),
+        )
 
 
 def _fit(part: LabelledImages, seed: int) -> HeadFit:
@@ -149,30 +156,6 @@ def _fit(part: LabelledImages, seed: int) -> HeadFit:
         multiple=part.control.multiple,
         seed=seed,
     )
-
-
-def _graded(
-    head: Head | None, part: LabelledImages
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Of each held-out image: whether a head is right, and its log loss (of a multiple control,
-    summed over the classes). A class that the head does not know has probability 0."""
-    targets = part.targets[part.held_out]
-    probabilities = np.zeros((len(targets), len(part.control.classes)))
-    if head is not None and len(targets):
-        known = {name: i for i, name in enumerate(head.classes)}
-        found = head.probabilities(part.embeddings[part.held_out])
-        for position, name in enumerate(part.control.classes):
-            if name in known:
-                probabilities[:, position] = found[:, known[name]]
-    safe = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    if part.control.multiple:
-        right = ((probabilities >= CHOSEN_FROM) == targets).all(axis=1)
-        return right, -np.log(np.where(targets, safe, 1 - safe)).sum(axis=1)
-    if head is None:
-        right = np.zeros(len(targets), dtype=np.bool_)
-    else:
-        right = probabilities.argmax(axis=1) == targets
-    return right, -np.log(safe[np.arange(len(targets)), targets])
 
 
 def _finish(
@@ -208,11 +191,17 @@ def _finish(
 
 
 def _manifest(
-    state: LearningState, settings: Settings, metrics: Mapping[str, Any]
+    state: LearningState,
+    settings: Settings,
+    metrics: Mapping[str, Any],
+    learned: Sequence[LabelledImages],
 ) -> dict[str, Any]:
     return {
         "labels": state.labels,
         "labels_digest": state.digest,
+        TRAINED_ON: {
+            part.control.name: ranges_of(part.task_ids[~part.held_out]) for part in learned
+        },
         "seed": settings.seed,
         "strategy": settings.strategy,
         "metrics": dict(metrics),
@@ -223,4 +212,5 @@ def _manifest(
 def _library_versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("numpy", "scipy", "torch", "torchvision")}
+    names = ("numpy", "scipy", "scikit-learn", "torch", "torchvision")
+    return {name: version(name) for name in names}
