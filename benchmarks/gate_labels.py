@@ -167,7 +167,7 @@ def main() -> None:
     for seed in range(given.repetitions):
         for kind, decision, gain in retrainings(embeddings, labels, seed, MANY, FEW):
             found.setdefault(kind, []).append((decision, gain))
-        print(f"{seed + 1} of {given.repetitions}", file=sys.stderr, flush=True)
+            print(f"{seed}, {kind}, {gain:+.3f}: {decision.reason}", file=sys.stderr, flush=True)
     print(json.dumps({kind: summary(of) for kind, of in found.items()}, indent=1))
 
 
