@@ -1,6 +1,6 @@
 """Does the gate refuse a retraining on wrong labels, and let one on good labels pass?
 
-    python -m benchmarks.gate_labels EMBEDDINGS.npz [--repetitions 20]
+    python -m benchmarks.gate_labels EMBEDDINGS.npz [--repetitions 20] [--learned 500] [--new 500]
 
 The file holds ``embeddings`` (n, d) and ``labels`` (n,) whole numbers from 0; ``--cifar FOLDER``
 makes it first, from ``cifar10.npz`` and MobileNetV2's weights in that folder.
@@ -158,14 +158,18 @@ def main() -> None:
     arguments.add_argument("embeddings", type=Path)
     arguments.add_argument("--cifar", type=Path, help="folder with cifar10.npz and weights")
     arguments.add_argument("--repetitions", type=int, default=20)
+    arguments.add_argument("--held-out", type=int, default=MANY.held_out)
+    arguments.add_argument("--learned", type=int, default=MANY.learned, help="by the champion")
+    arguments.add_argument("--new", type=int, default=MANY.new, help="labels of the retraining")
     given = arguments.parse_args()
     if given.cifar:
         embed_cifar(given.cifar, given.embeddings)
     with np.load(given.embeddings) as data:
         embeddings, labels = data["embeddings"], data["labels"]
+    many = Sizes(given.held_out, given.learned, given.new)
     found: dict[str, list[tuple[GateDecision, float]]] = {}
     for seed in range(given.repetitions):
-        for kind, decision, gain in retrainings(embeddings, labels, seed, MANY, FEW):
+        for kind, decision, gain in retrainings(embeddings, labels, seed, many, FEW):
             found.setdefault(kind, []).append((decision, gain))
             print(f"{seed}, {kind}, {gain:+.3f}: {decision.reason}", file=sys.stderr, flush=True)
     print(json.dumps({kind: summary(of) for kind, of in found.items()}, indent=1))
