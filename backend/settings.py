@@ -1,7 +1,8 @@
 """The one table of settings: name, type, default, meaning.
 
-Every setting is an environment variable: ``TIEBREAK_`` and the name in capitals, except the three
-that other programs share (``LABEL_STUDIO_URL``, ``LABEL_STUDIO_API_KEY``, ``DATABASE_URL``).
+Every setting is an environment variable: ``TIEBREAK_`` and the name in capitals, except the four
+that other programs share (``LABEL_STUDIO_URL``, ``LABEL_STUDIO_API_KEY``, ``DATABASE_URL``,
+``MLFLOW_TRACKING_URI``).
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class Settings(BaseSettings):
         None,
         validation_alias="DATABASE_URL",
         description="SQLAlchemy address; SQLite in the data folder when empty",
+    )
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="MLflow that every version's metrics go to as well",
     )
     data_dir: Path = Field(
         Path(".tiebreak"), description="Folder for the database, versions and working copies"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import copysign, inf, sqrt
+from math import copysign, inf, isfinite, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,7 +52,7 @@ class GateDecision:
     ``evidence``         where these labels come from
     ``shown``            what the paired test shows of them
     ``score``            its statistic, a standard normal where the challenger is exactly
-                         ``margin`` worse; None without a test
+                         ``margin`` worse; None without a test, and where it is infinite
     ``..._accuracy``     share of right answers on them, None where there is none
     ``..._log_loss``     mean log loss on them, likewise
     ``gained``, ``lost`` labels that went from wrong to right, and from right to wrong
@@ -206,7 +206,7 @@ def _judged(decision: GateDecision) -> GateDecision:
     elif score <= -limit:
         shown = Shown.WORSE
     promote = (_as_sure(d) or d.weak) if shown is Shown.NOTHING else shown is Shown.NOT_WORSE
-    judged = replace(d, promote=promote, shown=shown, score=score)
+    judged = replace(d, promote=promote, shown=shown, score=score if isfinite(score) else None)
     return replace(judged, reason=_sentence(judged))
 
 

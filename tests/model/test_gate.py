@@ -4,7 +4,7 @@ from math import log
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
@@ -70,6 +70,7 @@ def test_the_score_by_hand():
     assert paired_score(0, 8, 9, 1.0) > 0
 
 
+@settings(deadline=None)
 @given(counts, st.sampled_from([0.01, 0.05, 0.2]))
 def test_the_score_is_that_of_the_likeliest_losses(
     found: tuple[int, int, int], margin: float
@@ -168,6 +169,7 @@ def test_images_that_flip_are_named():
     assert (many.gained, len(many.gained_ids)) == (LISTED + 5, LISTED)
 
 
+@settings(deadline=None)
 @given(counts, margins, st.booleans())
 def test_an_identical_challenger_is_never_refused(
     found: tuple[int, int, int], margin: float, weak: bool
@@ -178,6 +180,7 @@ def test_an_identical_challenger_is_never_refused(
     assert decide(model, model, margin=margin, evidence=evidence).promote
 
 
+@settings(deadline=None)
 @given(counts)
 def test_without_a_margin_the_two_sides_mirror_each_other(found: tuple[int, int, int]) -> None:
     gained, lost, rest = found
@@ -190,6 +193,7 @@ def test_without_a_margin_the_two_sides_mirror_each_other(found: tuple[int, int,
     assert one.promote or other.promote
 
 
+@settings(deadline=None)
 @given(counts, margins, st.sampled_from([(0.5, 0.4), (0.5, 0.5), (0.4, 0.5)]))
 def test_gaining_more_or_losing_less_never_turns_it_away(
     found: tuple[int, int, int], margin: float, losses: tuple[float, float]
@@ -206,6 +210,7 @@ def test_gaining_more_or_losing_less_never_turns_it_away(
         assert less.promote >= decision.promote
 
 
+@settings(deadline=None)
 @given(counts, st.sampled_from([(0.5, 0.4), (0.4, 0.5)]))
 def test_a_wider_margin_or_a_lower_loss_never_turns_it_away(
     found: tuple[int, int, int], losses: tuple[float, float]
@@ -218,6 +223,7 @@ def test_a_wider_margin_or_a_lower_loss_never_turns_it_away(
     assert better.promote >= judged(gained, lost, n, losses=losses).promote
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80), st.randoms())
 def test_the_order_of_the_labels_does_not_matter(
     found: list[tuple[bool, bool]], random: object
