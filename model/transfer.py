@@ -173,7 +173,8 @@ class _Work:
         labels = ControlLabels("class", self.classes, False, self.train.targets, known)
         options = self.options.tuning
         if self.options.mode == "scratch":
-            options = replace(options, probe_first=False)
+            # Statistics of a pretraining that never was are not kept.
+            options = replace(options, probe_first=False, frozen_statistics=False)
         clock = EpochClock(self.tell, on_epoch)
         tuned = finetune(
             backbone,
