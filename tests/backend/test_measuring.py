@@ -22,7 +22,9 @@ def fitted(n: int, held_out: int, *, multiple: bool = False) -> tuple[LabelledIm
     embeddings = np.eye(3, 8)[positions] + random.normal(0, 0.45, (n, 8))
     targets = np.eye(3, dtype=bool)[positions] if multiple else positions
     held = np.arange(n) < held_out
-    part = LabelledImages(control, np.arange(n), embeddings, targets, held)
+    part = LabelledImages(
+        control, np.arange(n), embeddings, targets, held, np.arange(n).astype(str)
+    )
     fit = fit_head(
         embeddings[~held], targets[~held], classes=control.classes, multiple=multiple, seed=0
     )
