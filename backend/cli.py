@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
 
+from backend.cli_experiments import app as experiments
+from backend.command import Json, errors
+from backend.command import command as _command
+from backend.command import escaped as _escaped
 from backend.errors import SetupError
 from backend.finetunes import FAILED, UNDER_WAY
 from backend.labelstudio import LabelStudio
@@ -30,7 +31,6 @@ from backend.projects import (
 from backend.settings import Settings, label_studio_access, load_settings
 from backend.store import Store
 from backend.tables import Project
-from model.errors import TiebreakError
 
 if TYPE_CHECKING:
     from backend.versions import Promotion
@@ -42,43 +42,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")
-]
 ProjectArgument = Annotated[
     str, typer.Argument(metavar="PROJECT", help="Number or title of a Label Studio project.")
 ]
-Parameters = ParamSpec("Parameters")
-
-
-def _command(work: Callable[Parameters, dict[str, Any] | None]) -> Callable[Parameters, None]:
-    """A command that may fail with a sentence and a mend instead of a traceback."""
-
-    @wraps(work)
-    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        as_json = bool(kwargs.get("as_json"))
-        try:
-            found = work(*args, **kwargs)
-        except TiebreakError as error:
-            _fail(error, as_json)
-        except DBAPIError as error:
-            mend = "Check DATABASE_URL, TIEBREAK_DATA_DIR, the disk's space and its permissions."
-            _fail(TiebreakError(f"The database failed: {error.orig}.", mend=mend), as_json)
-        if as_json and found is not None:
-            print(json.dumps(found, ensure_ascii=False))
-
-    return run
-
-
-def _fail(error: TiebreakError, as_json: bool) -> NoReturn:
-    if as_json:
-        print(json.dumps({"error": error.message, "mend": error.mend}, ensure_ascii=False))
-    else:
-        errors.print(f"[bold red]error:[/] {_escaped(error.message)}")
-        if error.mend:
-            errors.print(f"       {_escaped(error.mend)}")
-    raise typer.Exit(1)
 
 
 @app.command()
@@ -364,8 +330,7 @@ def _left_out(status: ProjectStatus) -> list[str]:
     ]
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+app.add_typer(experiments)
 
 
 def main() -> None:

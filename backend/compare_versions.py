@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.dataset import LabelledImages, in_common, labelled_images
-from backend.predictions import chosen_from, head_of
+from backend.grading import class_probabilities, grade
+from backend.judging import count_look
+from backend.predictions import head_of
 from backend.projects import version_json
 from backend.settings import Settings
 from backend.store import Store
@@ -42,7 +44,7 @@ class Comparison:
 def compare_versions(
     store: Store, settings: Settings, project_id: int, first: int, second: int
 ) -> Comparison:
-    """Compare two versions.
+    """Compare two versions; a look at the held-out labels that is counted.
 
     Raises:
         SetupError: one of them does not exist or was pruned.
@@ -72,6 +74,8 @@ def compare_versions(
                 f"{before.backbone} and {after.backbone}."
             )
         return Comparison(project_id, shown, why)
+    with store.write() as session:
+        count_look(session, project_id)
     tasks = np.concatenate([part.task_ids[part.held_out] for part in data])
     one, other = _right(before, theirs), _right(after, data)
     return Comparison(
@@ -90,16 +94,8 @@ def _right(artifact: Artifact, data: list[LabelledImages]) -> NDArray[np.bool_]:
 
 def _right_of(head: Head | None, part: LabelledImages) -> NDArray[np.bool_]:
     """Of each held-out image (n,): whether a head is right; a class it lacks it never chooses."""
-    targets, classes = part.targets[part.held_out], part.control.classes
-    if head is None or not len(targets):
+    targets = part.targets[part.held_out]
+    if head is None:
         return np.zeros(len(targets), dtype=np.bool_)
-    probabilities = np.zeros((len(targets), len(classes)))
-    found = head.probabilities(part.embeddings[part.held_out])
-    for position, name in enumerate(classes):
-        if name in head.classes:
-            probabilities[:, position] = found[:, head.classes.index(name)]
-    if part.control.multiple:
-        said = probabilities >= chosen_from(head, classes)
-        return np.asarray((said == targets).all(axis=1))
-    chosen = probabilities.argmax(axis=1)
-    return np.asarray((chosen == targets) & (probabilities.max(axis=1) > 0))
+    probabilities = class_probabilities(head, part.control, part.embeddings[part.held_out])
+    return grade(head, part.control, probabilities, targets).right

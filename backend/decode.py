@@ -117,7 +117,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 def _finished(
     image: Image.Image, size: tuple[int, int], turn: Image.Transpose | None
 ) -> Image.Image:
-    picture = _rgb(image)
+    picture = to_rgb(image)
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     if turn is not None:
@@ -128,7 +128,11 @@ def _finished(
     return picture
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """``image`` in RGB, transparency on white; the very same where it is so already.
+
+    Raises :class:`ImageError` for a colour mode that has no plain meaning, such as LAB.
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _TRANSPARENT or ("transparency" in image.info and image.mode in _KEYED):

@@ -5,6 +5,7 @@
     TiebreakError
     ├── SettingsError            a setting has a value that cannot be used
     ├── LabelConfigError         a labelling config that cannot be read or has nothing to learn
+    ├── DataError                labelled images for an experiment cannot be read or used
     ├── ImageError               an image cannot be had (``retry`` says whether later may differ)
     ├── LabelStudioError         Label Studio answered with an error
     │   ├── LabelStudioUnreachable   no answer: down, restarting, wrong address, too slow
@@ -26,6 +27,10 @@ class SettingsError(TiebreakError):
 
 class LabelConfigError(TiebreakError):
     """A labelling config that cannot be read, or that has nothing Tiebreak can learn."""
+
+
+class DataError(TiebreakError):
+    """Labelled images for an experiment cannot be read or used; the message says which and why."""
 
 
 class ImageError(TiebreakError):

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from backend.settings import AugmentationName, BalanceName
+from backend.settings import AugmentationName, BalanceName, OptimiserName
 from model.files import write_whole
 
 JOB, SKIPPED, PROGRESS, RESULT = "job.json", "skipped.json", "progress.json", "result.json"
@@ -52,7 +52,13 @@ class JobOptions(File):
     """Those of :class:`model.finetune.FineTuneOptions` that are settings."""
 
     epochs: int = Field(ge=1)
+    optimiser: OptimiserName
+    backbone_rate: float = Field(gt=0)
+    head_rate: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
     augmentation: AugmentationName
+    augmentation_strength: float = Field(ge=0)
     balance: BalanceName
     label_smoothing: float = Field(ge=0, lt=1)
     mixup: float = Field(ge=0)

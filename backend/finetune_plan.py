@@ -131,6 +131,12 @@ def make_job(
         ),
         options=JobOptions(
             epochs=settings.finetune_epochs,
+            optimiser=settings.finetune_optimiser,
+            backbone_rate=settings.finetune_backbone_rate,
+            head_rate=settings.finetune_head_rate,
+            momentum=settings.finetune_momentum,
+            weight_decay=settings.finetune_weight_decay,
+            augmentation_strength=settings.augmentation_strength,
             augmentation=settings.augmentation,
             balance=settings.class_balance,
             label_smoothing=settings.label_smoothing,

@@ -50,12 +50,13 @@ from backend.finetunes import (
     under_way,
     want_fine_tune,
 )
+from backend.judging import count_look
 from backend.pool import count_images, embed_chunk, remember_failure
 from backend.supervise import how_it_ended, tail
 from backend.sync import AGREED, controls_of
 from backend.tables import FineTune, Label, Project, version_name
 from backend.tools import Tools
-from backend.training import CHANGED_MEANWHILE, TOO_LITTLE, Challenger, challenge, settle
+from backend.training import CHANGED_MEANWHILE, TOO_LITTLE, Candidate, challenge, settle
 from backend.tuned_networks import (
     TunedNetwork,
     find_tuned,
@@ -320,7 +321,7 @@ class FineTuning:
             self._update(row, progress={**row.progress, **at})
         return done > 0
 
-    def _challenge(self, row: FineTune, tuned: TunedNetwork) -> Challenger | None:
+    def _challenge(self, row: FineTune, tuned: TunedNetwork) -> Candidate | None:
         tools = self.tools
         with tools.store.read() as session:
             serving = session.get_one(Project, self.project_id).champion
@@ -334,7 +335,7 @@ class FineTuning:
             serving,
             tuned,
         )
-        if not isinstance(found, Challenger):
+        if not isinstance(found, Candidate):
             return None
         about = {"id": row.id, "labels": row.labels, **row.progress}
         return replace(found, metrics={**found.metrics, "finetune": about})
@@ -346,6 +347,10 @@ class FineTuning:
             return self._end(row, FAILED, f"{TOO_LITTLE}.")
         if not found.decision.promote:
             return self._settle(row, found)
+        if found.decision.n:
+            # No version is written yet that could say that the held-out labels were looked at.
+            with self.tools.store.write() as session:
+                count_look(session, self.project_id)
         self._update(row, state=EMBEDDING, reason=found.decision.reason)
         return True
 
@@ -356,7 +361,7 @@ class FineTuning:
             return self._end(row, FAILED, f"{TOO_LITTLE}.")
         return self._settle(row, found)
 
-    def _settle(self, row: FineTune, found: Challenger) -> bool:
+    def _settle(self, row: FineTune, found: Candidate) -> bool:
         tools = self.tools
         report = settle(
             tools.store, tools.leases, tools.settings, self.project_id, found, learned=False

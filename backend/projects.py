@@ -15,6 +15,7 @@ from backend.pool import count_images, failed_images
 from backend.store import Store
 from backend.sync import AGREED, controls_of, set_config
 from backend.tables import Label, Project, Task, TrainerProcess, Version, version_name
+from backend.version_metrics import headline
 
 TIED, OUTSIDE = "tied", "outside"
 
@@ -136,8 +137,11 @@ def trainer_alive(session: Session, lease_seconds: float) -> bool:
     return newest is not None and newest > time.time() - lease_seconds
 
 
-def version_json(version: Version, champion: int) -> dict[str, Any]:
-    """A version as plain values; ``serves`` when it is the champion."""
+def version_json(version: Version, champion: int, *, whole: bool = False) -> dict[str, Any]:
+    """A version as plain values; ``serves`` when it is the champion.
+
+    The metrics of every class, and the images that flipped, only where the ``whole`` is wanted.
+    """
     return {
         "version": version_name(version.number),
         "kept": version.kept,
@@ -145,7 +149,7 @@ def version_json(version: Version, champion: int) -> dict[str, Any]:
         "labels": version.labels,
         "backbone": version.backbone,
         "created_at": version.created_at,
-        "metrics": version.metrics,
+        "metrics": version.metrics if whole else headline(version.metrics),
         "serves": version.number == champion,
         "pruned": version.pruned,
     }

@@ -1,7 +1,8 @@
 """The one table of settings: name, type, default, meaning.
 
-Every setting is an environment variable: ``TIEBREAK_`` and the name in capitals, except the three
-that other programs share (``LABEL_STUDIO_URL``, ``LABEL_STUDIO_API_KEY``, ``DATABASE_URL``).
+Every setting is an environment variable: ``TIEBREAK_`` and the name in capitals, except the four
+that other programs share (``LABEL_STUDIO_URL``, ``LABEL_STUDIO_API_KEY``, ``DATABASE_URL``,
+``MLFLOW_TRACKING_URI``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ BackboneName = Literal[
     "efficientnet_b0",
     "convnext_tiny",
 ]
+OptimiserName = Literal["adamw", "sgd"]
 StrategyName = Literal["margin", "least-confidence", "entropy"]
 TransferName = Literal["features", "finetune"]
 AugmentationName = Literal["auto", "photos", "any-way-up", "characters", "none"]
@@ -55,6 +57,11 @@ class Settings(BaseSettings):
         None,
         validation_alias="DATABASE_URL",
         description="SQLAlchemy address; SQLite in the data folder when empty",
+    )
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="MLflow that every version's metrics go to as well",
     )
     data_dir: Path = Field(
         Path(".tiebreak"), description="Folder for the database, versions and working copies"
@@ -102,11 +109,27 @@ class Settings(BaseSettings):
     finetune_epochs: int = Field(
         12, ge=1, le=1000, description="Most passes of a fine-tune over the images"
     )
+    finetune_optimiser: OptimiserName = Field(
+        "adamw", description="What follows the gradients in a fine-tune"
+    )
+    finetune_backbone_rate: float = Field(
+        1e-4, gt=0, le=10, description="Highest learning rate of the backbone in a fine-tune"
+    )
+    finetune_head_rate: float = Field(
+        1e-3, gt=0, le=10, description="Highest learning rate of the layers on top in a fine-tune"
+    )
+    finetune_momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of `sgd`")
+    finetune_weight_decay: float = Field(
+        0.02, ge=0, le=10, description="Weight decay in a fine-tune"
+    )
     finetune_nice: int = Field(
         10, ge=0, le=19, description="How far a fine-tune stands back for everything else"
     )
     augmentation: AugmentationName = Field(
         "auto", description="How a fine-tune may change images without changing their class"
+    )
+    augmentation_strength: float = Field(
+        1.0, ge=0, le=3, description="Scales every random change to images but mirrors and turns"
     )
     class_balance: BalanceName = Field(
         "weights", description="How a fine-tune makes up for rare classes"

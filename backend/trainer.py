@@ -18,6 +18,7 @@ from sqlalchemy import select
 from backend.champion import Champions
 from backend.engine import LocalEngine
 from backend.errors import LabelStudioUnreachable, LeaseLost
+from backend.experiment_log import flush
 from backend.finetune_child import FineTuneSlot
 from backend.hints import hinted_projects
 from backend.images import ImageFetcher, WorkingCopies
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 TICK = 0.1
 LONGEST_BACK_OFF = 30.0
+FAREWELL_SECONDS = 2.0
+"""How long a trainer that stops waits for what is on its way to MLflow."""
 TURN_SECONDS = 5.0
 """A project with much to do lets the others in after this long, at the end of a step."""
 
@@ -88,6 +91,7 @@ class Trainer:
             self.tools.slot.stop()
             heart.join()
             self.tools.leases.give_back()
+            flush(FAREWELL_SECONDS)
             self.tools.fetcher.close()
             self.tools.client.close()
             self.tools.store.close()

@@ -16,19 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import select
 
 from backend.champion import artifact_folder, replace_champion
-from backend.dataset import (
-    LabelledImages,
-    LearningState,
-    in_common,
-    labelled_images,
-    learning_state,
-)
+from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
+from backend.experiment_log import log_version
+from backend.id_ranges import ranges_of
+from backend.judging import TRAINED_ON, Challenger, judge, looks_so_far
 from backend.lease import Leases
-from backend.predictions import chosen_from
+from backend.measuring import measure
 from backend.projects import newest_version
 from backend.settings import Settings
 from backend.store import Store
@@ -36,12 +32,11 @@ from backend.sync import AGREED, GONE, controls_of
 from backend.tables import Label, Project, Version
 from backend.tuned_networks import MANIFEST_KEY, TunedNetwork
 from model.artifact import Artifact, save_artifact
-from model.gate import GateDecision, decide
-from model.head import Head, HeadFit, fit_head
+from model.gate import GateDecision
+from model.head import HeadFit, fit_head
 
 log = logging.getLogger(__name__)
 
-SMALLEST_PROBABILITY = 1e-6
 CHANGED_MEANWHILE = "another version was promoted by hand meanwhile, so it is done again"
 TOO_LITTLE = "labels of at least two different classes are needed"
 
@@ -57,16 +52,18 @@ class TrainingReport:
 
 
 @dataclass(frozen=True)
-class Challenger:
+class Candidate:
     """Heads fitted on all labels of a moment, and what the gate says of them.
 
-    ``serving`` is the version that served when they met the champion.
+    ``title`` is that of the project; ``serving`` the version that served when they met the
+    champion.
     """
 
     artifact: Artifact
     decision: GateDecision
     metrics: dict[str, Any]
     state: LearningState
+    title: str
     started: float
     serving: int
 
@@ -97,7 +94,7 @@ def train(
     """
     started, serving = time.time(), serving_number(champion, serving)
     found = challenge(store, settings, project_id, backbone, champion, serving, tuned)
-    if not isinstance(found, Challenger):
+    if not isinstance(found, Candidate):
         _finish(store, leases, project_id, found, started, None, serving)
         return TrainingReport(None, False, TOO_LITTLE)
     return settle(store, leases, settings, project_id, found)
@@ -111,35 +108,42 @@ def challenge(
     champion: Artifact | None,
     serving: int | None = None,
     tuned: TunedNetwork | None = None,
-) -> Challenger | LearningState:
+) -> Candidate | LearningState:
     """Fit heads and let them meet the champion; nothing is written. Only the state of the labels,
     when there is too little to learn from. The arguments are those of :func:`train`."""
     started = time.time()
-    state, data, number = _gather(store, settings, project_id, backbone, tuned)
-    learnable = [part for part in data if part.enough]
+    identity = tuned.identity if tuned else backbone
+    backbones = {identity, champion.backbone if champion else identity}
+    found = _gather(store, settings, project_id, backbone, backbones)
+    learnable = [part for part in found.data[identity] if part.enough]
     if not learnable:
-        return state
+        return found.state
     trained = tuned.trained if tuned else frozenset[str]()
     fits = {part.control.name: _fit(part, settings.seed, trained) for part in learnable}
-    heads = {name: fit.head for name, fit in fits.items()}
-    identity = tuned.identity if tuned else backbone
-    rival = None
-    if champion is not None and tuned is not None and champion.backbone != identity:
-        rival = _as_seen_by(champion, store, settings, project_id, learnable)
-    decision = judge(learnable, heads, champion, identity, settings.gate_margin, rival)
+    challenger = Challenger(
+        identity,
+        {name: fit.head for name, fit in fits.items()},
+        {name: fit.out_of_fold for name, fit in fits.items()},
+    )
+    decision = judge(found.data, challenger, champion, settings.gate_margin, found.looks)
     metrics = {
         "controls": {name: fit.metrics for name, fit in fits.items()},
-        "holdout": asdict(decision),
+        "measures": {
+            part.control.name: measure(part, fits[part.control.name], settings.seed)
+            for part in learnable
+        },
+        "gate": asdict(decision),
         "seconds": round(time.time() - started, 3),
     }
-    manifest = _manifest(state, settings, metrics)
+    manifest = _manifest(found.state, settings, metrics, learnable)
     if tuned is not None:
         manifest[MANIFEST_KEY] = tuned.manifest()
-    return Challenger(
-        Artifact(number, identity, heads, manifest),
+    return Candidate(
+        Artifact(found.number, identity, dict(challenger.heads), manifest),
         decision,
         metrics,
-        state,
+        found.state,
+        found.title,
         started,
         serving_number(champion, serving),
     )
@@ -150,16 +154,16 @@ def settle(
     leases: Leases,
     settings: Settings,
     project_id: int,
-    challenger: Challenger,
+    candidate: Candidate,
     *,
     learned: bool = True,
 ) -> TrainingReport:
-    """Write a challenger down, and make it the champion where the gate says so.
+    """Write a candidate down, and make it the champion where the gate says so.
 
     ``learned``: the labels count as learned even when it was refused. Nothing comes of it when
     another version serves by now.
     """
-    artifact, decision = challenger.artifact, challenger.decision
+    artifact, decision = candidate.artifact, candidate.decision
     save_version(settings.data_dir, project_id, artifact)
     version = Version(
         project_id=project_id,
@@ -167,15 +171,16 @@ def settle(
         created_at=time.time(),
         kept=decision.promote,
         reason=decision.reason,
-        labels=challenger.state.labels,
+        labels=candidate.state.labels,
         backbone=artifact.backbone,
-        metrics=challenger.metrics,
+        metrics=candidate.metrics,
     )
-    state = challenger.state if learned or decision.promote else None
-    done = _finish(
-        store, leases, project_id, state, challenger.started, version, challenger.serving
-    )
-    return challenger.report() if done else TrainingReport(None, False, CHANGED_MEANWHILE)
+    state = candidate.state if learned or decision.promote else None
+    done = _finish(store, leases, project_id, state, candidate.started, version, candidate.serving)
+    if not done:
+        return TrainingReport(None, False, CHANGED_MEANWHILE)
+    log_version(settings, project_id, candidate.title, artifact, candidate.metrics, decision)
+    return candidate.report()
 
 
 def serving_number(champion: Artifact | None, serving: int | None) -> int:
@@ -183,36 +188,6 @@ def serving_number(champion: Artifact | None, serving: int | None) -> int:
     if serving is not None:
         return serving
     return champion.version if champion else 0
-
-
-def judge(
-    data: Sequence[LabelledImages],
-    heads: Mapping[str, Head],
-    champion: Artifact | None,
-    backbone: str,
-    margin: float,
-    rival: Sequence[LabelledImages] | None = None,
-) -> GateDecision:
-    """The gate on the held-out labels of all controls together.
-
-    ``rival``: the same labels with the embeddings that the champion reads, where it reads those of
-    another backbone; without them it is not compared with then.
-    """
-    if rival is not None:
-        pairs = [in_common(mine, theirs) for mine, theirs in zip(data, rival, strict=True)]
-        data, rival = [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
-    challenger = [_graded(heads.get(part.control.name), part) for part in data]
-    correct = np.concatenate([right for right, _ in challenger])
-    if champion is None or (champion.backbone != backbone and rival is None):
-        return decide(None, correct, margin=margin)
-    before = [_graded(champion.heads.get(part.control.name), part) for part in rival or data]
-    return decide(
-        np.concatenate([right for right, _ in before]),
-        correct,
-        margin=margin,
-        champion_losses=np.concatenate([loss for _, loss in before]),
-        challenger_losses=np.concatenate([loss for _, loss in challenger]),
-    )
 
 
 def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
@@ -223,42 +198,37 @@ def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
     save_artifact(folder, artifact)
 
 
+@dataclass(frozen=True, eq=False)
+class _Gathered:
+    """The labels as they are, with their embeddings by each backbone; ``number`` and ``title`` are
+    those of the next version and of the project."""
+
+    state: LearningState
+    data: dict[str, list[LabelledImages]]
+    number: int
+    title: str
+    looks: int
+
+
 def _gather(
-    store: Store,
-    settings: Settings,
-    project_id: int,
-    backbone: str,
-    tuned: TunedNetwork | None,
-) -> tuple[LearningState, list[LabelledImages], int]:
-    """The labels as they are, with their embeddings, and the number of the next version."""
-    identity = tuned.identity if tuned else backbone
+    store: Store, settings: Settings, project_id: int, backbone: str, backbones: set[str]
+) -> _Gathered:
     with store.read() as session:
         project = session.get_one(Project, project_id)
-        data = [
-            labelled_images(session, project, control, identity, settings.holdout_share)
-            for control in controls_of(project)
-        ]
         newest = newest_version(session, project_id)
-        state = learning_state(session, project, backbone)
-    return state, data, newest.number + 1 if newest else 1
-
-
-def _as_seen_by(
-    champion: Artifact,
-    store: Store,
-    settings: Settings,
-    project_id: int,
-    data: Sequence[LabelledImages],
-) -> list[LabelledImages]:
-    """The same labels, with the embeddings that the champion reads."""
-    with store.read() as session:
-        project = session.get_one(Project, project_id)
-        return [
-            labelled_images(
-                session, project, part.control, champion.backbone, settings.holdout_share
-            )
-            for part in data
-        ]
+        return _Gathered(
+            learning_state(session, project, backbone),
+            {
+                identity: [
+                    labelled_images(session, project, control, identity, settings.holdout_share)
+                    for control in controls_of(project)
+                ]
+                for identity in backbones
+            },
+            newest.number + 1 if newest else 1,
+            project.title,
+            looks_so_far(session, project_id),
+        )
 
 
 def _fit(part: LabelledImages, seed: int, trained: frozenset[str]) -> HeadFit:
@@ -273,31 +243,6 @@ def _fit(part: LabelledImages, seed: int, trained: frozenset[str]) -> HeadFit:
         seed=seed,
         honest=honest,
     )
-
-
-def _graded(
-    head: Head | None, part: LabelledImages
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Of each held-out image: whether a head is right, and its log loss (of a multiple control,
-    summed over the classes). A class that the head does not know has probability 0."""
-    targets = part.targets[part.held_out]
-    probabilities = np.zeros((len(targets), len(part.control.classes)))
-    if head is not None and len(targets):
-        known = {name: i for i, name in enumerate(head.classes)}
-        found = head.probabilities(part.embeddings[part.held_out])
-        for position, name in enumerate(part.control.classes):
-            if name in known:
-                probabilities[:, position] = found[:, known[name]]
-    safe = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    if part.control.multiple:
-        said = probabilities >= chosen_from(head, part.control.classes)
-        right = (said == targets).all(axis=1)
-        return right, -np.log(np.where(targets, safe, 1 - safe)).sum(axis=1)
-    if head is None:
-        right = np.zeros(len(targets), dtype=np.bool_)
-    else:
-        right = probabilities.argmax(axis=1) == targets
-    return right, -np.log(safe[np.arange(len(targets)), targets])
 
 
 def _finish(
@@ -339,11 +284,17 @@ def _finish(
 
 
 def _manifest(
-    state: LearningState, settings: Settings, metrics: Mapping[str, Any]
+    state: LearningState,
+    settings: Settings,
+    metrics: Mapping[str, Any],
+    learned: Sequence[LabelledImages],
 ) -> dict[str, Any]:
     return {
         "labels": state.labels,
         "labels_digest": state.digest,
+        TRAINED_ON: {
+            part.control.name: ranges_of(part.task_ids[~part.held_out]) for part in learned
+        },
         "seed": settings.seed,
         "strategy": settings.strategy,
         "metrics": dict(metrics),
@@ -354,4 +305,5 @@ def _manifest(
 def _library_versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("numpy", "scipy", "torch", "torchvision")}
+    names = ("numpy", "scipy", "scikit-learn", "torch", "torchvision")
+    return {name: version(name) for name in names}

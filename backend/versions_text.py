@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from backend.measures_text import measures_text
 from backend.prune import PruneReport
+from backend.version_metrics import gate_of
+from model.gate import Evidence
 
 if TYPE_CHECKING:
     from backend.compare_versions import Comparison
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 def version_table(versions: Sequence[dict[str, Any]]) -> Table:
     """One row for each version, in the order given."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("version", "", "labels", "held-out accuracy", "when", "reason"):
+    for heading in ("version", "", "labels", "accuracy", "when", "reason"):
         table.add_column(heading, overflow="fold")
     for version in versions:
         table.add_row(
@@ -40,7 +43,7 @@ def version_text(version: dict[str, Any]) -> str:
         "reason": version["reason"],
         "labels": version["labels"],
         "when": when(version["created_at"]),
-        "held-out accuracy": accuracy(version),
+        "accuracy": accuracy(version),
         "network": version["backbone"],
         "files": version["problem"] or f"intact, {version['bytes']:,} bytes",
     }
@@ -51,7 +54,11 @@ def version_text(version: dict[str, Any]) -> str:
             value = version["manifest"][key]
             plain = value if isinstance(value, str | int) else json.dumps(value)
             lines[key.replace("_", " ")] = plain
-    return "\n".join(f"{name}: {value}" for name, value in lines.items())
+    looks = gate_of(version["metrics"]).get("looks")
+    if looks is not None:
+        lines["looks at the held-out labels so far"] = looks
+    text = "\n".join(f"{name}: {value}" for name, value in lines.items())
+    return "\n\n".join([text, *measures_text(version["metrics"].get("measures", {}))])
 
 
 def comparison_text(found: Comparison) -> str:
@@ -79,10 +86,13 @@ def prune_text(report: PruneReport) -> str:
 
 
 def accuracy(version: dict[str, Any]) -> str:
-    """Share of the held-out images that a version got right when it was trained."""
-    held_out = version["metrics"].get("holdout") or {}
-    share = held_out.get("challenger_accuracy")
-    return "–" if share is None else f"{_share(share)} of {held_out.get('n', 0)}"
+    """Share of labels it had not seen that a version got right at its gate, and what they were."""
+    gate = gate_of(version["metrics"])
+    share = gate.get("challenger_accuracy")
+    if share is None:
+        return "–"
+    weaker = ", cross-validated" if gate.get("evidence") == Evidence.CROSS_VALIDATED else ""
+    return f"{_share(share)} of {gate.get('n', 0)}{weaker}"
 
 
 def when(moment: float) -> str:

@@ -2,19 +2,21 @@
 
     python -m benchmarks.calibration DATA [--weights FOLDER] [--cache FOLDER] [--labels 1000]
 
-DATA is CIFAR-10 as one ``.npz`` with ``X_train``, ``y_train``, ``X_test`` and ``y_test``. Heads
-are fitted on labels drawn at random, on MobileNetV2's features, and judged on test images.
+DATA is CIFAR-10 as one ``.npz`` with ``X_train`` and ``y_train``, of which 8,000 images are drawn.
+Heads are fitted on labels drawn at random, on MobileNetV2's features, and judged on images that
+neither they nor the network have seen.
 
-*single*: one of ten classes, on 5,000 test images. Beside the head as it is chosen, two whose
+*single*: one of ten classes, judged on 5,000 images. Beside the head as it is chosen, two whose
 penalty is chosen in other ways from the same fits: by log loss without a temperature, and by
 accuracy. *multiple*: collages of four images, and for each class whether it is among them; one
-temperature and one threshold for each class.
+temperature and one threshold for each class; judged on 2,500 collages of images that no collage
+to learn from shows.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +37,39 @@ from model.metrics import accuracy, exact_match, log_loss
 from model.thresholds import f1_each
 
 Array = NDArray[Any]
-POOL, TEST, COLLAGES_TO_LEARN, COLLAGES_TO_TEST = 3000, 5000, 1500, 2500
+IMAGES, JUDGED = 8000, 5000
+COLLAGES, COLLAGES_JUDGED = 1500, 2500
 ONE = np.ones(1)
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """Embeddings (n, d) with their targets; the last ``judged`` of an order are kept unseen."""
+
+    embeddings: Array
+    targets: Array
+    judged: int
+    shuffled: bool
+
+    def split(self, labels: int, seed: int) -> Split:
+        """Rows to fit on, drawn with the seed, and others to judge by."""
+        n, generator = len(self.targets), np.random.default_rng(seed)
+        if self.shuffled:
+            order = generator.permutation(n)
+        else:
+            order = np.append(generator.permutation(n - self.judged), np.arange(n)[-self.judged :])
+        fitted, unseen = order[:labels], order[-self.judged :]
+        return Split(
+            self.embeddings[fitted],
+            self.targets[fitted],
+            self.embeddings[unseen],
+            self.targets[unseen],
+        )
+
+
+@dataclass(frozen=True)
 class Split:
-    """Embeddings and targets to draw labels from, and others to judge by."""
+    """What one head is fitted on, and what it is judged by."""
 
     embeddings: Array
     targets: Array
@@ -68,35 +96,25 @@ def collages(pictures: Array, labels: Array, count: int, seed: int) -> tuple[Arr
     return whole, np.eye(10, dtype=bool)[labels[drawn]].any(axis=1)
 
 
-def gather(given: argparse.Namespace) -> tuple[Split, Split]:
-    """Single images and collages, embedded."""
+def gather(given: argparse.Namespace) -> Iterator[Labelled]:
+    """Single images, then collages, embedded."""
     backbone = load_backbone(
         "mobilenet_v2", input_size=given.size, weights_dir=given.weights, cache_dir=given.cache
     )
     embedder = Embedder(backbone)
+
+    def embeddings(name: str, pictures: Array) -> Array:
+        return embedded(embedder, pictures, given.cache / f"{name}-{embedder.identity}.npy")
+
     data = np.load(given.data)
-    order = np.random.default_rng(0).permutation(len(data["y_train"]))[:POOL]
-    pool, of_pool = data["X_train"][order], data["y_train"][order].astype(np.int64)
-    test, of_test = data["X_test"][:TEST], data["y_test"][:TEST].astype(np.int64)
-    sets = {
-        "pool": (pool, of_pool),
-        "test": (test, of_test),
-        "collages": collages(pool, of_pool, COLLAGES_TO_LEARN, seed=1),
-        "test-collages": collages(test, of_test, COLLAGES_TO_TEST, seed=2),
-    }
-    found = {
-        name: embedded(embedder, pictures, given.cache / f"{name}-{embedder.identity}.npy")
-        for name, (pictures, _) in sets.items()
-    }
-    return (
-        Split(found["pool"], of_pool, found["test"], of_test),
-        Split(
-            found["collages"],
-            sets["collages"][1],
-            found["test-collages"],
-            sets["test-collages"][1],
-        ),
-    )
+    order = np.random.default_rng(0).permutation(len(data["y_train"]))[:IMAGES]
+    images, labels = data["X_train"][order], data["y_train"][order].astype(np.int64)
+    yield Labelled(embeddings("images", images), labels, JUDGED, shuffled=True)
+    half = IMAGES // 2
+    learn, flags = collages(images[:half], labels[:half], COLLAGES, seed=1)
+    judge, truth = collages(images[half:], labels[half:], COLLAGES_JUDGED, seed=2)
+    vectors = embeddings("collages", np.concatenate([learn, judge]))
+    yield Labelled(vectors, np.append(flags, truth, 0), COLLAGES_JUDGED, shuffled=False)
 
 
 def judged(logits: Array, temperature: Array, truth: Array) -> dict[str, float]:
@@ -115,14 +133,14 @@ def judged(logits: Array, temperature: Array, truth: Array) -> dict[str, float]:
     return found
 
 
-def other_heads(split: Split, rows: Array, seed: int) -> dict[str, dict[str, float]]:
+def other_heads(split: Split, seed: int) -> dict[str, dict[str, float]]:
     """Heads of the same penalties, chosen by log loss without a temperature, and by accuracy."""
-    targets = split.targets[rows]
+    targets = split.targets
     folds = class_folds(targets, FOLDS, np.random.default_rng(seed))
     assert folds is not None
-    axes = principal_axes(power_normalise(split.embeddings[rows]).astype(np.float64))
-    included = np.ones((len(rows), FOLDS + 1, 1))
-    included[np.arange(len(rows)), folds] = 0
+    axes = principal_axes(power_normalise(split.embeddings).astype(np.float64))
+    included = np.ones((len(targets), FOLDS + 1, 1))
+    included[np.arange(len(targets)), folds] = 0
     flags, start, best = np.eye(10)[targets], None, {"log loss": np.inf, "accuracy": np.inf}
     chosen: dict[str, dict[str, float]] = {}
     unseen = power_normalise(split.unseen)
@@ -157,13 +175,12 @@ def ticks(fit: HeadFit, split: Split) -> dict[str, float]:
     return found
 
 
-def measure(split: Split, labels: int, seed: int) -> dict[str, dict[str, float]]:
-    """One draw of labels: the figures of each head."""
+def measure(split: Split, seed: int) -> dict[str, dict[str, float]]:
+    """The figures of each head for one draw of labels."""
     multiple = split.targets.ndim == 2
-    rows = np.random.default_rng(seed).permutation(len(split.targets))[:labels]
     fit = fit_head(
-        split.embeddings[rows],
-        split.targets[rows],
+        split.embeddings,
+        split.targets,
         classes=[str(c) for c in range(10)],
         multiple=multiple,
         seed=seed,
@@ -172,7 +189,7 @@ def measure(split: Split, labels: int, seed: int) -> dict[str, dict[str, float]]
     figures["penalty"] = float(fit.metrics["penalty"] or 0)
     if multiple:
         return {"multiple": figures | ticks(fit, split)}
-    return {"single": figures} | other_heads(split, rows, seed)
+    return {"single": figures} | other_heads(split, seed)
 
 
 def mean(draws: Sequence[dict[str, float]]) -> dict[str, Any]:
@@ -196,9 +213,9 @@ def main() -> None:
     arguments.add_argument("--size", type=int, default=128, help="input size in pixels")
     given = arguments.parse_args()
     draws: dict[str, list[dict[str, float]]] = {}
-    for split in gather(given):
+    for labelled in gather(given):
         for seed in range(given.seeds):
-            for name, figures in measure(split, given.labels, seed).items():
+            for name, figures in measure(labelled.split(given.labels, seed), seed).items():
                 draws.setdefault(name, []).append(figures)
                 before, after = figures["ece_before"], figures["ece_after"]
                 say(f"{name} {seed}: calibration error {before:.4f}, then {after:.4f}")

@@ -3,8 +3,8 @@
     python -m benchmarks.queue_latency [--tasks 2000] [--repeats 5] [--slow-import]
 
 A person labels nine tasks, Tiebreak settles, and the tenth submit starts the clock. It stops when
-the next task that Label Studio hands out is the least certain one by the new version. Nothing is
-held out, so that every training promotes a version.
+the next task that Label Studio hands out is the least certain one by the new version. The gate's
+margin is 1, so that every training promotes a version.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def main() -> None:
         help="without Label Studio's flag that makes imports of predictions fast",
     )
     given = arguments.parse_args()
-    settings = {"TIEBREAK_HOLDOUT_SHARE": "0", "TIEBREAK_LOG_LEVEL": "info"}
+    settings = {"TIEBREAK_GATE_MARGIN": "1", "TIEBREAK_LOG_LEVEL": "info"}
     with running_loop(fast_import=not given.slow_import, **settings) as loop:
         taken, errors = measure(loop, given.tasks, given.repeats)
         report(

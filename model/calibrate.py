@@ -13,6 +13,7 @@ from model.errors import ArgumentError
 Array = NDArray[np.float64]
 
 LOG_TEMPERATURE_RANGE = (-3.0, 3.0)
+ECE_BINS = 15
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike, multiple: bool) -> NDArray[np.float32]:
@@ -55,7 +56,7 @@ def temper_confidence(
 
 
 def expected_calibration_error(
-    probabilities: ArrayLike, targets: ArrayLike, bins: int = 15
+    probabilities: ArrayLike, targets: ArrayLike, bins: int = ECE_BINS
 ) -> float:
     """Mean gap between confidence and accuracy over equal-width bins, in [0, 1].
 
@@ -67,22 +68,34 @@ def expected_calibration_error(
     n * k probabilities is a confidence of its own, and accurate when its flag is True.
     ArgumentError when there is no row or ``bins`` is below 1.
     """
+    gaps = calibration_gaps(probabilities, targets, bins)
+    if len(gaps) == 0:
+        raise ArgumentError("probabilities has 0 rows; at least 1 is needed.")
+    return float(np.abs(gaps.sum(axis=0)).sum() / len(gaps))
+
+
+def calibration_gaps(probabilities: ArrayLike, targets: ArrayLike, bins: int) -> Array:
+    """(n, bins) what each row adds to the gap of each bin, accurate minus confident.
+
+    |sum over rows| / n, summed over the bins, is :func:`expected_calibration_error`, whose
+    arguments these are: with flags, a row adds the mean over its k questions.
+    """
     flags = np.ndim(np.asarray(targets)) == 2
     p = probability_matrix("probabilities", probabilities, rows_sum_to_one=not flags)
     n, k = p.shape
-    if n == 0:
-        raise ArgumentError("probabilities has 0 rows; at least 1 is needed.")
     if bins < 1:
         raise ArgumentError(f"bins is {bins!r}; at least 1 is needed.")
     if flags:
-        confidence = p.ravel()
-        right = class_flags("targets", targets, length=n, class_count=k).ravel()
+        confidence = p
+        right = class_flags("targets", targets, length=n, class_count=k)
     else:
-        confidence = p.max(axis=1)
-        right = p.argmax(axis=1) == class_positions("targets", targets, length=n, class_count=k)
+        confidence = p.max(axis=1, keepdims=True)
+        positions = class_positions("targets", targets, length=n, class_count=k)
+        right = (p.argmax(axis=1) == positions)[:, None]
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / confidence.size)
+    gaps = np.zeros((n, bins))
+    np.add.at(gaps, (np.arange(n)[:, None], place), (right - confidence) / confidence.shape[1])
+    return gaps
 
 
 class _Softmax:

@@ -1,26 +1,63 @@
 """Whether a retrained model may replace the one that serves.
 
-One seam: what each model gets right on the same held-out images goes in, a decision that a person
-can read comes out.
+One seam: what each model gets right on the same labels goes in, a decision that a person can read
+comes out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from math import copysign, inf, isfinite, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
 from model.checks import share
 from model.errors import ArgumentError
+
+MINIMUM = 10
+"""Labels below which nothing is compared."""
+ENOUGH_HELD_OUT = 30
+"""Held-out labels from which on they decide alone."""
+ERROR_RATE = 0.2
+"""How often the test may call a model good enough that is exactly as bad as the margin allows."""
+LISTED = 200
+"""How many of the images that flip are named."""
+ROUNDING = 1e-12
+
+
+class Evidence(StrEnum):
+    """What a decision stands on."""
+
+    NONE = "none"
+    HELD_OUT = "held-out"
+    CROSS_VALIDATED = "cross-validated"
+
+
+class Shown(StrEnum):
+    """What the paired test shows."""
+
+    NOTHING = "nothing"
+    NOT_WORSE = "not worse"
+    WORSE = "worse"
 
 
 @dataclass(frozen=True)
 class GateDecision:
     """What the gate decided, and why in one sentence.
 
-    ``n`` held-out images with a label; accuracies on them, None where there is nothing to count;
-    ``gained`` images went from wrong to right and ``lost`` from right to wrong.
+    ``n``                labels that were compared, or, with nothing to compare, counted
+    ``evidence``         where these labels come from
+    ``shown``            what the paired test shows of them
+    ``score``            its statistic, a standard normal where the challenger is exactly
+                         ``margin`` worse; None without a test, and where it is infinite
+    ``..._accuracy``     share of right answers on them, None where there is none
+    ``..._log_loss``     mean log loss on them, likewise
+    ``gained``, ``lost`` labels that went from wrong to right, and from right to wrong
+    ``gained_ids``, ``lost_ids``  which ones, the first 200 of each
+    ``looks``            how often the held-out labels have been looked at, this time included
     """
 
     promote: bool
@@ -30,111 +67,198 @@ class GateDecision:
     challenger_accuracy: float | None
     gained: int
     lost: int
+    margin: float = 0.0
+    evidence: Evidence = Evidence.NONE
+    shown: Shown = Shown.NOTHING
+    score: float | None = None
+    champion_log_loss: float | None = None
+    challenger_log_loss: float | None = None
+    gained_ids: list[int] = field(default_factory=list)
+    lost_ids: list[int] = field(default_factory=list)
+    looks: int = 0
+
+    @property
+    def weak(self) -> bool:
+        """Whether it stands on less than enough held-out labels."""
+        return self.evidence is Evidence.CROSS_VALIDATED or self.n < ENOUGH_HELD_OUT
+
+
+@dataclass(frozen=True, eq=False)
+class Graded:
+    """What one model makes of n labels: (n,) bool ``right`` and (n,) float log ``loss``."""
+
+    right: NDArray[np.bool_]
+    loss: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.right.ndim != 1 or self.right.dtype != np.bool_:
+            raise ArgumentError(
+                f"right has shape {self.right.shape} and dtype {self.right.dtype}; "
+                "(n,) bool is needed."
+            )
+        if self.loss.shape != self.right.shape or not np.isfinite(self.loss).all():
+            raise ArgumentError(
+                f"loss has shape {self.loss.shape}; {self.right.shape} finite numbers are needed."
+            )
 
 
 def decide(
-    champion_correct: ArrayLike | None,
-    challenger_correct: ArrayLike,
+    champion: Graded,
+    challenger: Graded,
     *,
     margin: float,
-    minimum: int = 10,
-    champion_losses: ArrayLike | None = None,
-    challenger_losses: ArrayLike | None = None,
+    ids: ArrayLike | None = None,
+    evidence: Evidence = Evidence.HELD_OUT,
+    minimum: int = MINIMUM,
 ) -> GateDecision:
     """Keep the challenger unless it is worse than the champion by more than ``margin``.
 
-    ``champion_correct`` and ``challenger_correct`` are (n,) bool on the same n held-out images in
-    the same order; None for the champion when there is none. The challenger is refused when it
-    gets fewer than (champion's right answers - margin * n) right. Without a champion, or with
-    fewer than ``minimum`` images, it is kept, and the reason says so.
+    Both are graded on the same n labels in the same order; ``ids`` (n,) are the images'. The
+    champion must not have seen these labels, and the challenger neither.
 
-    ``champion_losses`` and ``challenger_losses`` are (n,) float, the log loss of each image. On a
-    few dozen images one right answer more or less is mostly luck, and a model that learned from
-    more labels can be turned away for it. So where the losses are given, a challenger
-    is refused only when its mean loss is not lower either: it must be worse by both measures.
+    Where :func:`paired_score` is at least 0.84, the challenger is shown to lose at most the margin
+    and is kept; where it is at most -0.84, it is shown to lose more and is refused: each is wrong
+    once in five times for a challenger that is exactly at the margin, and more seldom the farther
+    it is from there. In between, the labels are too few to tell by counting right answers, and the
+    mean log loss, which sees how sure both are of the truth, decides: not higher is kept.
 
-    ArgumentError when the arrays do not fit together, ``margin`` is outside [0, 1] or ``minimum``
-    is below 1.
+    Weak evidence, which is cross-validated or of fewer than 30 labels, refuses only what is shown
+    to be worse: the models of a cross-validation have learned from a fifth fewer labels than the
+    challenger itself, so their log loss is no ground to turn it away. Below ``minimum`` labels the
+    challenger is kept, and the reason says so.
+
+    ArgumentError when the two do not fit together, ``margin`` is not in [0, 1] or ``minimum`` is
+    below 1.
     """
-    challenger = _flags("challenger_correct", challenger_correct)
+    before, after = champion.right, challenger.right
+    n = after.size
+    names = np.arange(n) if ids is None else np.asarray(ids)
+    _check(before, names, margin, minimum, n)
+    gained, lost = after & ~before, before & ~after
+    decision = GateDecision(
+        promote=True,
+        reason=f"Kept: too few {_labels(evidence)} ({n} of {minimum}) to compare.",
+        n=n,
+        champion_accuracy=_mean(before),
+        challenger_accuracy=_mean(after),
+        gained=int(gained.sum()),
+        lost=int(lost.sum()),
+        margin=float(margin),
+        evidence=evidence if n else Evidence.NONE,
+        champion_log_loss=_mean(champion.loss),
+        challenger_log_loss=_mean(challenger.loss),
+        gained_ids=[int(i) for i in names[gained][:LISTED]],
+        lost_ids=[int(i) for i in names[lost][:LISTED]],
+    )
+    return decision if n < minimum else _judged(decision)
+
+
+def keep_uncompared(challenger: Graded, why: str, margin: float = 0.0) -> GateDecision:
+    """Keep a challenger that has no rival; ``why`` completes “Kept: …”."""
+    return GateDecision(
+        promote=True,
+        reason=f"Kept: {why}.",
+        n=challenger.right.size,
+        champion_accuracy=None,
+        challenger_accuracy=_mean(challenger.right),
+        gained=0,
+        lost=0,
+        margin=margin,
+        challenger_log_loss=_mean(challenger.loss),
+    )
+
+
+def paired_score(gained: int, lost: int, n: int, margin: float) -> float:
+    """How far ``gained`` - ``lost`` of ``n`` pairs lies above a loss of ``margin``, in errors.
+
+    Tango's score statistic for the difference of two paired proportions against -margin
+    (*Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design*, 1998, eq. 4): approximately standard normal where the true difference is
+    -margin, greater where it is greater. 0 where nothing can be told: no pair at all, or with a
+    margin of 0 none that differs.
+    """
+    above = gained - lost + n * margin
+    least = _likeliest_loss(gained, lost, n, -margin)
+    variance = n * (2 * least - margin * (1 + margin))
+    if variance > ROUNDING * n:
+        return above / sqrt(variance)
+    return copysign(inf, above) if abs(above) > ROUNDING * n else 0.0
+
+
+def _likeliest_loss(gained: int, lost: int, n: int, difference: float) -> float:
+    """The likeliest share of pairs that are lost, when gains minus losses are ``difference``."""
+    if n == 0:
+        return 0.0
+    a = 2 * n
+    b = -(gained + lost) + (2 * n - gained + lost) * difference
+    c = -lost * difference * (1 - difference)
+    return (sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+
+
+def _judged(decision: GateDecision) -> GateDecision:
+    """The decision by the test, or by the log loss where it shows nothing."""
+    d = decision
+    score = paired_score(d.gained, d.lost, d.n, d.margin)
+    limit = float(-ndtri(ERROR_RATE))
+    shown = Shown.NOTHING
+    if score >= limit:
+        shown = Shown.NOT_WORSE
+    elif score <= -limit:
+        shown = Shown.WORSE
+    promote = (_as_sure(d) or d.weak) if shown is Shown.NOTHING else shown is Shown.NOT_WORSE
+    judged = replace(d, promote=promote, shown=shown, score=score if isfinite(score) else None)
+    return replace(judged, reason=_sentence(judged))
+
+
+def _as_sure(d: GateDecision) -> bool:
+    assert d.champion_log_loss is not None
+    assert d.challenger_log_loss is not None
+    return d.challenger_log_loss <= d.champion_log_loss
+
+
+def _sentence(d: GateDecision) -> str:
+    assert d.champion_accuracy is not None
+    assert d.challenger_accuracy is not None
+    right, before = (round(share * d.n) for share in (d.challenger_accuracy, d.champion_accuracy))
+    return (
+        f"{'Kept' if d.promote else 'Refused'}: {right} of {d.n} {_labels(d.evidence)} right "
+        f"({d.challenger_accuracy:.1%}) against {before} ({d.champion_accuracy:.1%}) before, "
+        f"{d.gained} gained and {d.lost} lost; {_conclusion(d)}"
+        f"{f', on weaker evidence than {ENOUGH_HELD_OUT} held-out labels' if d.weak else ''}."
+    )
+
+
+def _conclusion(d: GateDecision) -> str:
+    margin = f"{100 * d.margin:g} points"
+    if d.shown is Shown.NOT_WORSE:
+        return f"it is not worse by more than {margin}"
+    if d.shown is Shown.WORSE:
+        return f"it is worse by more than {margin}"
+    if d.weak:
+        return f"too few to tell {margin}"
+    verdict = "it is as sure of the truth" if d.promote else "it is less sure of the truth"
+    losses = f"log loss {d.challenger_log_loss:.3f} against {d.champion_log_loss:.3f}"
+    return f"too few to tell {margin} by counting, and {verdict} ({losses})"
+
+
+def _labels(evidence: Evidence) -> str:
+    if evidence is Evidence.CROSS_VALIDATED:
+        return "labels new to both"
+    return "held-out labels"
+
+
+def _check(
+    before: NDArray[np.bool_], names: NDArray[np.int64], margin: float, minimum: int, n: int
+) -> None:
     share("margin", margin)
     if minimum < 1:
         raise ArgumentError(f"minimum is {minimum!r}; at least 1 is needed.")
-    n = challenger.size
-    if champion_correct is None:
-        return GateDecision(
-            True, "Kept: there is no version to compare it with.", n, None, _mean(challenger), 0, 0
-        )
-    champion = _flags("champion_correct", champion_correct)
-    if champion.shape != challenger.shape:
+    if before.size != n or names.shape != (n,):
         raise ArgumentError(
-            f"champion_correct has {champion.size} values and challenger_correct {n}; "
-            "both must be about the same images."
+            f"the champion is graded on {before.size} labels, the challenger on {n}, and ids has "
+            f"shape {names.shape}; all must be about the same labels."
         )
-    gained = int((challenger & ~champion).sum())
-    lost = int((champion & ~challenger).sum())
-    if n < minimum:
-        promote = True
-        reason = f"Kept: too few held-out labels ({n} of {minimum}) to compare."
-    else:
-        promote = _not_worse(lost - gained, n, margin)
-        reason = _sentence(promote, champion, challenger, gained, lost, margin)
-        if not promote and champion_losses is not None and challenger_losses is not None:
-            before = _mean_loss("champion_losses", champion_losses, n)
-            after = _mean_loss("challenger_losses", challenger_losses, n)
-            promote = after < before
-            reason = _sentence(promote, champion, challenger, gained, lost, margin, before, after)
-    return GateDecision(promote, reason, n, _mean(champion), _mean(challenger), gained, lost)
 
 
-def _not_worse(net_loss: int, n: int, margin: float) -> bool:
-    # A hair of tolerance: 0.02 * 50 must allow exactly 1, however the product rounds.
-    return net_loss <= margin * n + 1e-9
-
-
-def _sentence(
-    promote: bool,
-    champion: NDArray[np.bool_],
-    challenger: NDArray[np.bool_],
-    gained: int,
-    lost: int,
-    margin: float,
-    loss_before: float | None = None,
-    loss_after: float | None = None,
-) -> str:
-    n = champion.size
-    after = f"{int(challenger.sum())} of {n} held-out images right ({challenger.mean():.1%})"
-    before = f"{int(champion.sum())} ({champion.mean():.1%}) before"
-    verdict = "Kept" if promote else "Refused"
-    counted = f"{verdict}: {after} against {before}, {gained} gained and {lost} lost"
-    if loss_before is None or loss_after is None:
-        within = "within" if promote else "beyond"
-        return f"{counted}, {within} the margin of {margin:.1%}."
-    losses = f"log loss {loss_after:.3f} against {loss_before:.3f}"
-    if promote:
-        return (
-            f"{counted}, beyond the margin of {margin:.1%}, but more sure of the truth: {losses}."
-        )
-    return f"{counted}, beyond the margin of {margin:.1%}, and less sure of the truth: {losses}."
-
-
-def _mean_loss(name: str, values: ArrayLike, n: int) -> float:
-    losses = np.asarray(values, dtype=np.float64)
-    if losses.shape != (n,) or not np.isfinite(losses).all():
-        raise ArgumentError(f"{name} has shape {losses.shape}; ({n},) finite numbers are needed.")
-    return float(losses.mean())
-
-
-def _mean(flags: NDArray[np.bool_]) -> float | None:
-    return float(flags.mean()) if flags.size else None
-
-
-def _flags(name: str, values: ArrayLike) -> NDArray[np.bool_]:
-    flags = np.asarray(values)
-    if flags.size == 0 and flags.ndim == 1:
-        return np.zeros(0, dtype=np.bool_)
-    if flags.ndim != 1 or flags.dtype != np.bool_:
-        raise ArgumentError(
-            f"{name} has shape {flags.shape} and dtype {flags.dtype}; (n,) bool is needed."
-        )
-    return flags
+def _mean(values: NDArray[np.generic]) -> float | None:
+    return float(values.mean()) if values.size else None

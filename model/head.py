@@ -170,13 +170,11 @@ def fit_head(
     tested the penalty is a fixed one.
 
     ``groups``, (n,) whole numbers: rows of one group are in one fold (one picture and its
-    augmented copies). ``honest``, (n,) bool: only these rows choose the penalty and the
-    temperature and are in the metrics and in ``out_of_fold``; the others, which the backbone was
-    tuned on or which are augmented copies, are learned from only, and a group without an honest
-    row is learned by the model of every fold. Where there are such groups and fewer than 50 (5)
-    honest labels, the temperature is not 1 but may rise above it, by the share of the rows that
-    are there: features fitted to their rows make a head too sure of unseen ones, never too
-    doubtful. When nothing is honest, nothing is tested.
+    augmented copies). ``honest``, (n,) bool: only these rows choose the penalty, the temperature
+    and the thresholds, count towards their minimum numbers, and are in the metrics and in
+    ``out_of_fold``. The others, which the backbone was tuned on or which are augmented copies, are
+    learned from only, and a group without an honest row is learned by the model of every fold.
+    When nothing is honest, nothing is tested.
 
     A class without labels gets probability 0 (its logit is -10,000). With ``multiple``, a class
     whose labels are all yes or all no gets the constant (yes + 1) / (n + 2), Laplace's rule of

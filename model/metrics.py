@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from model.checks import class_flags, class_positions, finite_matrix, probability_matrix
@@ -45,17 +45,24 @@ def log_loss(probabilities: ArrayLike, targets: ArrayLike) -> float:
     questions, and the mean runs over all n * k of them, each -ln p or -ln(1 - p). Probabilities
     are clipped to 1e-12 from 0. ArgumentError when there is no row.
     """
+    losses = log_losses(probabilities, targets)
+    _at_least_one_row(len(losses))
+    return float(losses.mean())
+
+
+def log_losses(probabilities: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
+    """(n,) what each row adds to the mean of :func:`log_loss`; with flags, its mean over k."""
     flags = np.ndim(np.asarray(targets)) == 2
     p = probability_matrix("probabilities", probabilities, rows_sum_to_one=not flags)
     n, k = p.shape
-    _at_least_one_row(n)
     if flags:
         wanted = class_flags("targets", targets, length=n, class_count=k)
         of_truth = np.where(wanted, p, 1 - p)
     else:
         positions = class_positions("targets", targets, length=n, class_count=k)
-        of_truth = p[np.arange(n), positions]
-    return float(-np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)).mean())
+        of_truth = p[np.arange(n), positions][:, None]
+    losses = -np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)).mean(axis=1)
+    return np.asarray(losses, dtype=np.float64)
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

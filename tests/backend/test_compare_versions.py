@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from backend.compare_versions import compare_versions
+from backend.judging import looks_so_far
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Version
@@ -32,6 +33,12 @@ def test_two_versions_are_compared_on_the_same_images(
     assert found.images == len(held)
     assert found.accuracies == (1.0, pytest.approx(len(owls) / len(held)))
     assert (found.gained, sorted(found.lost)) == ([], sorted(set(held) - set(owls)))
+    # Both versions looked when they were trained, and this is the third time.
+    with store.read() as session:
+        assert looks_so_far(session, 1) == 3
+    compare_versions(store, half, 1, 1, 2)
+    with store.read() as session:
+        assert looks_so_far(session, 1) == 4
     with store.write() as session:
         session.get_one(Version, (1, 1)).backbone = "resnet18-aabbccdd-224px"
     save_version(tables, settings, 3, backbone="resnet18-aabbccdd-224px")

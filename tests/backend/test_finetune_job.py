@@ -227,7 +227,13 @@ def _job(rows: tuple[JobRow, ...]) -> Job:
         rows=rows,
         options=JobOptions(
             epochs=3,
+            optimiser="sgd",
+            backbone_rate=0.01,
+            head_rate=0.1,
+            momentum=0.8,
+            weight_decay=0.001,
             augmentation="auto",
+            augmentation_strength=0.5,
             balance="none",
             label_smoothing=0.1,
             mixup=0.2,

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from backend.champion import Champions, artifact_folder
 from backend.dataset import encode_targets, learning_state
 from backend.errors import LeaseLost
+from backend.id_ranges import ids_of
 from backend.label_config import parse_label_config
 from backend.lease import Leases
 from backend.projects import list_versions
@@ -16,6 +17,8 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Label, Lease
 from backend.training import TOO_LITTLE, train
+from backend.versions import show_version
+from backend.versions_text import version_text
 from model.artifact import load_artifact
 from model.audit import in_holdout
 from tests.backend.conftest import BACKBONE, Tables
@@ -71,8 +74,59 @@ def test_held_out_images_are_never_trained_on(
     half = settings.model_copy(update={"holdout_share": 0.5})
     report = _train(tables, leases, half)
     assert report.metrics["controls"]["label"]["n"] == 30 - held_out
-    assert report.metrics["holdout"]["n"] == held_out
+    assert report.metrics["measures"]["label"]["held_out"]["n"] == held_out
     assert len(classes) == 90
+
+
+def test_a_version_says_how_good_it_is_and_how_often_that_was_asked(
+    tables: Tables, leases: Leases, settings: Settings
+) -> None:
+    half = settings.model_copy(update={"holdout_share": 0.5})
+    classes = tables.clusters(120)
+    for task_id, name in enumerate(classes[:80], start=1):
+        tables.label(task_id, name)
+    first = _train(tables, leases, half)
+    for task_id, name in enumerate(classes, start=1):
+        tables.label(task_id, name)
+    second = _train(tables, leases, half)
+    held = [n for n, digest in _digests(120) if in_holdout(digest, 0.5)]
+    gate = second.metrics["gate"]
+    assert (gate["n"], gate["looks"], gate["evidence"]) == (len(held), 2, "held-out")
+    assert gate["champion_accuracy"] > 0.9
+    assert first.metrics["gate"]["looks"] == 1
+    artifact = load_artifact(artifact_folder(settings.data_dir, 1, 2))
+    learned = ids_of(artifact.manifest["trained_on"]["label"])  # type: ignore[index,call-overload,arg-type]
+    assert learned.tolist() == sorted(set(range(1, 121)) - set(held))
+    stored = artifact.manifest["metrics"]["measures"]["label"]["held_out"]  # type: ignore[index,call-overload]
+    assert stored == second.metrics["measures"]["label"]["held_out"]
+    shown = show_version(tables.store, half, 1, 2)
+    text = version_text(shown)
+    assert "looks at the held-out labels so far: 2\n" in text
+    assert f"held out, n = {len(held)}" in text
+    with tables.store.read() as session:
+        listed = list_versions(session, 1)
+    assert "per_class" in shown["metrics"]["measures"]["label"]["held_out"]
+    assert "per_class" not in listed[0]["metrics"]["measures"]["label"]["held_out"]
+
+
+def test_while_few_labels_are_held_out_new_ones_judge(
+    tables: Tables, leases: Leases, settings: Settings
+) -> None:
+    none = settings.model_copy(update={"holdout_share": 0.0})
+    classes = tables.clusters(120)
+    for task_id, name in enumerate(classes[:60], start=1):
+        tables.label(task_id, name)
+    assert _train(tables, leases, none).kept
+    # The old labels are turned round, so that the new ones, which are right, are got wrong.
+    turned = {"cat": "dog", "dog": "owl", "owl": "cat"}
+    for task_id, name in enumerate(classes[:80], start=1):
+        tables.label(task_id, turned[name] if task_id <= 60 else name)
+    report = _train(tables, leases, none)
+    gate = report.metrics["gate"]
+    assert (gate["evidence"], gate["n"], gate["looks"]) == ("cross-validated", 20, 0)
+    assert not report.kept
+    assert "on weaker evidence than 30 held-out labels" in report.reason
+    assert set(gate["lost_ids"]) <= set(range(61, 81))
 
 
 def test_what_was_learned_is_remembered(tables: Tables, leases: Leases, settings: Settings) -> None:

@@ -1,0 +1,63 @@
+"""What every ``tiebreak`` command shares: how it fails, and what it prints where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, NoReturn, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError
+
+from model.errors import TiebreakError
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")
+]
+Parameters = ParamSpec("Parameters")
+
+
+def command(work: Callable[Parameters, dict[str, Any] | None]) -> Callable[Parameters, None]:
+    """A command that may fail with a sentence and a mend instead of a traceback."""
+
+    @wraps(work)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            found = work(*args, **kwargs)
+        except TiebreakError as error:
+            _fail(error, as_json)
+        except DBAPIError as error:
+            mend = "Check DATABASE_URL, TIEBREAK_DATA_DIR, the disk's space and its permissions."
+            _fail(TiebreakError(f"The database failed: {error.orig}.", mend=mend), as_json)
+        if as_json and found is not None:
+            print(json.dumps(found, ensure_ascii=False))
+
+    return run
+
+
+def escaped(text: str) -> str:
+    """``text`` without any meaning to rich's markup."""
+    return text.replace("[", r"\[")
+
+
+def print_table(table: Table) -> None:
+    """Print a table on standard output; in a file or a pipe it is as wide as it needs."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, 160))
+    console.print(table)
+
+
+def _fail(error: TiebreakError, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"error": error.message, "mend": error.mend}, ensure_ascii=False))
+    else:
+        errors.print(f"[bold red]error:[/] {escaped(error.message)}")
+        if error.mend:
+            errors.print(f"       {escaped(error.mend)}")
+    raise typer.Exit(1)

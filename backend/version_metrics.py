@@ -1,0 +1,32 @@
+"""What a version's row says of how good it is, in the form of today or of before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SAMPLES = {"held_out": "held out", "cross_validated": "cross-validated"}
+"""The samples that a version is measured on, and what a person calls them."""
+LONG = ("per_class", "confusion", "classes")
+LONG_OF_GATE = ("gained_ids", "lost_ids")
+
+
+def gate_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The gate's decision. Versions of before kept less of it, under another name."""
+    return dict(metrics.get("gate") or metrics.get("holdout") or {})
+
+
+def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a version without the long parts: classes one by one, lists of images."""
+    short = {name: value for name, value in metrics.items() if name not in ("measures", "gate")}
+    if "gate" in metrics:
+        short["gate"] = {k: v for k, v in metrics["gate"].items() if k not in LONG_OF_GATE}
+    if "measures" in metrics:
+        short["measures"] = {
+            control: {
+                sample: {k: v for k, v in found.items() if k not in LONG}
+                for sample, found in samples.items()
+            }
+            for control, samples in metrics["measures"].items()
+        }
+    return short

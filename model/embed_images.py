@@ -1,0 +1,92 @@
+"""Labelled images, unchanged or changed, become embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import v2
+
+from model.augment import augmented
+from model.embed import Embedder, square_pixels
+
+READERS = 4
+
+Tell = Callable[[str, int, int], None]
+"""Gets what is being done, and how much of how much is."""
+
+
+class Images(Protocol):
+    """n images with one class each."""
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """(n,) positions in the classes."""
+
+    def load(self, position: int) -> Image.Image:
+        """Image ``position``, 0 to n - 1; called from several threads and processes."""
+
+    def __len__(self) -> int: ...
+
+
+def embed_images(
+    embedder: Embedder,
+    images: Images,
+    what: str,
+    tell: Tell,
+    change: Callable[[int, Image.Image], Image.Image] | None = None,
+) -> NDArray[np.float16]:
+    """(n, width) embeddings in the order of ``images``, as many in memory as make a batch.
+
+    ``change`` gets the position of an image and the image, and says what is embedded instead; it
+    is called in the order of the images, from one thread. ``tell`` hears of every batch, as
+    ``what``.
+    """
+    found = np.empty((len(images), embedder.width), dtype=np.float16)
+    with ThreadPoolExecutor(READERS) as readers:
+        for start in range(0, len(images), embedder.batch_size):
+            rows = range(start, min(start + embedder.batch_size, len(images)))
+            batch = list(readers.map(images.load, rows))
+            if change is not None:
+                batch = [change(row, image) for row, image in zip(rows, batch, strict=True)]
+            found[rows.start : rows.stop] = embedder.embed(batch)
+            tell(what, rows.stop, len(images))
+    return found
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """Some of the images, left and right exchanged."""
+
+    images: Images
+    rows: NDArray[np.int64]
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        return self.images.targets[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def load(self, position: int) -> Image.Image:
+        image = self.images.load(int(self.rows[position]))
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def changed_copy(
+    image: Image.Image, side: int, transform: v2.Transform, seed: tuple[int, ...]
+) -> Image.Image:
+    """A changed copy of an image, as a network with inputs of ``side`` pixels sees it.
+
+    Equal seeds give equal copies. Not for several threads at once: chance is torch's global
+    generator, seeded for the copy and put back.
+    """
+    picture = torch.from_numpy(square_pixels(image, side, 0).copy()).permute(2, 0, 1)
+    changed = augmented(picture, transform, seed)
+    return Image.fromarray(changed.permute(1, 2, 0).contiguous().numpy())

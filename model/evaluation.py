@@ -1,0 +1,251 @@
+"""Every measure of a classifier on labels it has not seen, each with its interval and its n."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    multilabel_confusion_matrix,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
+
+from model.bootstrap import draw_counts, enough_draws, percentile_interval, weighted_auc
+from model.calibrate import ECE_BINS, calibration_gaps, expected_calibration_error
+from model.checks import class_flags, class_positions, probability_matrix
+from model.errors import ArgumentError
+from model.metrics import log_loss, log_losses, wilson_interval
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Number = dict[str, Any]
+
+MINIMUM_SHARE = 10
+MINIMUM_MEAN = 30
+MINIMUM_CALIBRATION = 100
+MOST_CONFUSED_CLASSES = 100
+TOP = 3
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """n rows of k classes: probabilities, what is true and what is said, all (n, k)."""
+
+    probabilities: Array
+    targets: NDArray[Any]
+    truth: Flags
+    said: Flags
+    counts: NDArray[np.float32]
+
+    @property
+    def n(self) -> int:
+        return len(self.truth)
+
+    @property
+    def present(self) -> NDArray[np.int64]:
+        """Positions of the classes that have a label."""
+        return np.flatnonzero(self.truth.any(axis=0))
+
+
+def evaluate(
+    probabilities: ArrayLike,
+    targets: ArrayLike,
+    classes: Sequence[str],
+    multiple: bool,
+    seed: int,
+    *,
+    thresholds: ArrayLike | None = None,
+) -> dict[str, Any]:
+    """Measure (n, k) probabilities against labels; everything in the result is plain JSON.
+
+    ``targets`` are (n,) class positions, or with ``multiple`` (n, k) flags; then a class is said
+    from its ``thresholds`` (k,) on, 0.5 by default. ``seed`` fixes the draws of the bootstrap.
+
+    A number is ``{"value", "low", "high", "n"}``: low to high is a 95% interval, n what it was
+    counted on. Proportions have Wilson's interval, the others a bootstrap's percentiles over rows,
+    widened to hold the value where resampling is biased, as it is for the calibration error.
+    Where n is too small to say, value, low and high are None and ``reason`` says so:
+
+    * proportions below 10: any of them would have an interval about half the scale wide;
+    * what is bootstrapped below 30: too few rows to stand for those that were not drawn;
+    * the calibration error below 100: with 15 bins even perfect probabilities seem to err by
+      about 0.1 there;
+    * top-3 with three classes or fewer: it is always right;
+    * the area under the ROC curve where no class has both a yes and a no.
+
+    Result: ``n``, ``classes``, ``multiple``, and
+
+    * ``accuracy``, ``top_3``, ``macro_f1``, ``weighted_f1``; with ``multiple`` ``exact_match``,
+      ``micro_f1``, ``macro_f1``. Macro means run over the classes that have a label.
+    * ``roc_auc``, one class against the rest, the mean over the classes that have both.
+    * ``log_loss`` (nats) and ``ece``, as :mod:`model.metrics` and :mod:`model.calibrate` say.
+    * ``per_class``: for each class ``class``, ``precision``, ``recall`` and ``support``, its
+      labels.
+    * ``confusion``: (k, k) counts, rows what is true, columns what is said; with ``multiple``
+      (k, 2, 2), of each class [[true no, false yes], [false no, true yes]]. None above 100 classes.
+
+    ArgumentError when the arrays do not fit.
+    """
+    names = list(classes)
+    p = probability_matrix("probabilities", probabilities, rows_sum_to_one=not multiple)
+    n, k = p.shape
+    if k != len(names):
+        raise ArgumentError(f"probabilities has {k} columns for {len(names)} classes.")
+    generator = np.random.default_rng(seed)
+    draws = enough_draws(n * k)
+    counts = draw_counts(n, draws, generator) if n else np.zeros((draws, 0), dtype=np.float32)
+    if multiple:
+        flags = class_flags("targets", targets, length=n, class_count=k)
+        rows = _Rows(p, flags, flags, p >= _thresholds(thresholds, k), counts)
+    else:
+        positions = class_positions("targets", targets, length=n, class_count=k)
+        each = np.eye(k, dtype=np.bool_)
+        rows = _Rows(p, positions, each[positions], each[p.argmax(axis=1)], counts)
+    found: dict[str, Any] = {"n": n, "classes": names, "multiple": multiple}
+    found |= _shares(rows, multiple) | _f1s(rows, multiple)
+    found |= {"roc_auc": _roc_auc(rows), "log_loss": _log_loss(rows), "ece": _ece(rows)}
+    return found | {
+        "per_class": [_of_class(rows, names, c) for c in range(k)],
+        "confusion": _confusion(rows, multiple),
+    }
+
+
+def _thresholds(values: ArrayLike | None, k: int) -> Array:
+    if values is None:
+        return np.full(k, 0.5)
+    found = np.asarray(values, dtype=np.float64)
+    if found.shape != (k,) or not np.isfinite(found).all():
+        raise ArgumentError(f"thresholds has shape {found.shape}; ({k},) numbers are needed.")
+    return found
+
+
+def _shares(rows: _Rows, multiple: bool) -> dict[str, Number]:
+    right = int((rows.said == rows.truth).all(axis=1).sum())
+    if multiple:
+        return {"exact_match": _proportion(right, rows.n)}
+    found = {"accuracy": _proportion(right, rows.n)}
+    k = rows.truth.shape[1]
+    if k <= TOP:
+        return found | {"top_3": _unknown(rows.n, f"with {k} classes it is always right")}
+    hits = 0
+    if rows.n:
+        hits = top_k_accuracy_score(
+            rows.targets, rows.probabilities, k=TOP, labels=np.arange(k), normalize=False
+        )
+    return found | {"top_3": _proportion(int(hits), rows.n)}
+
+
+def _f1s(rows: _Rows, multiple: bool) -> dict[str, Number]:
+    averages = ("micro", "macro") if multiple else ("macro", "weighted")
+    if rows.n < MINIMUM_MEAN:
+        return {f"{a}_f1": _too_few(rows.n, MINIMUM_MEAN) for a in averages}
+    if not rows.present.size:
+        none = "cannot tell yet: no class has a yes"
+        return {f"{a}_f1": _unknown(rows.n, none) for a in averages}
+    truth, said = rows.truth, rows.said
+    hits, wanted, given = (
+        (rows.counts @ flags[:, rows.present].astype(np.float32)).astype(np.float64)
+        for flags in (truth & said, truth, said)
+    )
+    each = np.divide(2 * hits, wanted + given, out=np.zeros_like(hits), where=wanted + given > 0)
+    drawn = {
+        # A class that a draw has no label of says nothing there.
+        "macro": _mean_where(each, wanted > 0),
+        "weighted": (each * wanted).sum(axis=1) / np.maximum(wanted.sum(axis=1), 1),
+        "micro": 2 * hits.sum(axis=1) / np.maximum((wanted + given).sum(axis=1), 1),
+    }
+    y, s = (truth, said) if multiple else (rows.targets, said.argmax(axis=1))
+    found = {}
+    for a in averages:
+        value = f1_score(y, s, labels=rows.present, average=a, zero_division=0)
+        found[f"{a}_f1"] = _estimate(float(value), drawn[a], rows.n)
+    return found
+
+
+def _roc_auc(rows: _Rows) -> Number:
+    if rows.n < MINIMUM_MEAN:
+        return _too_few(rows.n, MINIMUM_MEAN)
+    both = np.flatnonzero(rows.truth.any(axis=0) & ~rows.truth.all(axis=0))
+    if not both.size:
+        return _unknown(rows.n, "cannot tell yet: no class has both a yes and a no")
+    values = [roc_auc_score(rows.truth[:, c], rows.probabilities[:, c]) for c in both]
+    drawn = np.stack(
+        [weighted_auc(rows.probabilities[:, c], rows.truth[:, c], rows.counts) for c in both], 1
+    )
+    return _estimate(float(np.mean(values)), _mean_where(drawn, ~np.isnan(drawn)), rows.n)
+
+
+def _log_loss(rows: _Rows) -> Number:
+    if rows.n < MINIMUM_MEAN:
+        return _too_few(rows.n, MINIMUM_MEAN)
+    drawn = rows.counts @ log_losses(rows.probabilities, rows.targets) / rows.n
+    return _estimate(log_loss(rows.probabilities, rows.targets), drawn, rows.n)
+
+
+def _ece(rows: _Rows) -> Number:
+    if rows.n < MINIMUM_CALIBRATION:
+        return _too_few(rows.n, MINIMUM_CALIBRATION)
+    gaps = calibration_gaps(rows.probabilities, rows.targets, ECE_BINS)
+    drawn = np.abs(rows.counts @ gaps).sum(axis=1) / rows.n
+    return _estimate(expected_calibration_error(rows.probabilities, rows.targets), drawn, rows.n)
+
+
+def _of_class(rows: _Rows, names: list[str], c: int) -> dict[str, Any]:
+    truth, said = rows.truth[:, c], rows.said[:, c]
+    hits, support = int((truth & said).sum()), int(truth.sum())
+    return {
+        "class": names[c],
+        "precision": _proportion(hits, int(said.sum())),
+        "recall": _proportion(hits, support),
+        "support": support,
+    }
+
+
+def _confusion(rows: _Rows, multiple: bool) -> list[Any] | None:
+    k = rows.truth.shape[1]
+    if k > MOST_CONFUSED_CLASSES:
+        return None
+    if rows.n == 0:
+        counted = np.zeros((k, 2, 2) if multiple else (k, k), dtype=np.int64)
+    elif multiple:
+        counted = multilabel_confusion_matrix(rows.truth, rows.said, labels=np.arange(k))
+    else:
+        said = rows.said.argmax(axis=1)
+        counted = confusion_matrix(rows.targets, said, labels=np.arange(k))
+    matrix: list[Any] = counted.astype(int).tolist()
+    return matrix
+
+
+def _proportion(hits: int, n: int) -> Number:
+    if n < MINIMUM_SHARE:
+        return _too_few(n, MINIMUM_SHARE)
+    low, high = wilson_interval(hits, n)
+    return {"value": hits / n, "low": low, "high": high, "n": n}
+
+
+def _estimate(value: float, drawn: Array, n: int) -> Number:
+    low, high = percentile_interval(drawn)
+    return {"value": value, "low": min(low, value), "high": max(high, value), "n": n}
+
+
+def _too_few(n: int, minimum: int) -> Number:
+    return _unknown(n, f"cannot tell yet: {n} of {minimum} labels")
+
+
+def _unknown(n: int, reason: str) -> Number:
+    return {"value": None, "low": None, "high": None, "n": n, "reason": reason}
+
+
+def _mean_where(values: Array, counted: Flags) -> Array:
+    """(draws, k) -> (draws,) mean over the classes that count; NaN where none does."""
+    totals = np.where(counted, values, 0).sum(axis=1)
+    sizes = counted.sum(axis=1)
+    means: Array = np.full(len(values), np.nan)
+    np.divide(totals, sizes, out=means, where=sizes > 0)
+    return means
