@@ -34,6 +34,8 @@ from tests.backend.finetune_project import FineTuneProject, fine_tuned
 
 __all__ = ["fine_tuned"]
 
+pytestmark = pytest.mark.timeout(900)
+
 SHA = "0123456789abcdef" * 4
 
 

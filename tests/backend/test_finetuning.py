@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,11 +17,15 @@ from backend.finetunes import (
     PROMOTED,
     REFUSED,
     TRAINING,
+    WAITING,
     cancel_fine_tune,
     fine_tune_json,
 )
 from backend.labelstudio import LabelStudio
+from backend.lease import Leases
+from backend.payloads import PredictTask
 from backend.pool import count_images, load_embeddings
+from backend.predictor import Predictor
 from backend.projects import project_status
 from backend.prune import prune
 from backend.tables import Embedding, ImageSource, Project
@@ -27,10 +33,12 @@ from backend.tuned_networks import find_tuned, network_path, tuned_folder
 from backend.versions import promote, roll_back
 from model.audit import in_holdout
 from model.errors import ArtifactError
-from tests.backend.finetune_project import FineTuneProject, fine_tuned
+from tests.backend.finetune_project import FineTuneProject, fine_tuned, picture
 from tests.backend.prediction_keeper import PredictionKeeper
 
 __all__ = ["fine_tuned"]
+
+pytestmark = pytest.mark.timeout(900)
 
 
 def _embedded(project: FineTuneProject, backbone: str) -> int:
@@ -251,3 +259,76 @@ def test_the_status_says_how_it_stands(fine_tuned: FineTuneProject) -> None:
     assert isinstance(status, dict)
     assert status["sentence"] == ("fine-tuning on 48 labels: epoch 3 of 12, about 4 min left")
     assert fine_tune_json(fine_tuned.row())["state"] == TRAINING
+
+
+def test_it_starts_by_itself_when_due_and_then_rests(fine_tuned: FineTuneProject) -> None:
+    assert not fine_tuned.step()  # 16 labels of each class are fewer than 20
+    few = {"finetune_min_per_class": 16}
+    only_heads = fine_tuned.settings.model_copy(update={**few, "transfer": "features"})
+    fine_tuned.settings = only_heads
+    fine_tuned.begin("first")
+    assert not fine_tuned.step()
+    fine_tuned.settings = fine_tuned.settings.model_copy(update={"transfer": "finetune"})
+    fine_tuned.begin("first")
+    assert fine_tuned.step()
+    assert (fine_tuned.row().state, fine_tuned.row().asked) == (WAITING, False)
+    assert fine_tuned.steps.tend()
+    fine_tuned.answer(improved=False)
+    assert fine_tuned.go_on().labels == 48
+    assert not fine_tuned.step()
+    # 71 labels are fewer than 48 times 1.5, and 72 are not.
+    fine_tuned.add(12, labelled=0)
+    fine_tuned.embed()
+    fine_tuned.label(range(49, 72))
+    assert not fine_tuned.step()
+    fine_tuned.label(range(72, 73))
+    assert fine_tuned.step()
+    assert fine_tuned.row().state == WAITING
+
+
+def test_projects_take_turns(fine_tuned: FineTuneProject, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    fine_tuned.tools.slot.start(7, 2, tmp_path / "other")
+    fine_tuned.ask()
+    assert not fine_tuned.steps.tend()
+    assert fine_tuned.row().reason == "one at a time, and project 2 comes first"
+    assert fine_tuned.woken
+    fine_tuned.tools.slot.stop()
+    assert fine_tuned.steps.tend()
+    assert (fine_tuned.row().state, fine_tuned.row().reason) == (TRAINING, "")
+
+
+def test_another_trainers_child_is_left_alone(fine_tuned: FineTuneProject) -> None:
+    fine_tuned.ask()
+    assert fine_tuned.steps.tend()
+    with fine_tuned.store.write() as session:
+        session.merge(fine_tuned.row()).owner = "another"
+    Leases(fine_tuned.store, "another", 30).beat()
+    assert not fine_tuned.steps.tend()
+    assert fine_tuned.tools.slot.project_id is None
+    Leases(fine_tuned.store, "another", 30).give_back()
+    fine_tuned.answer()
+    assert fine_tuned.go_on().state == PROMOTED
+
+
+def test_the_server_predicts_with_the_tuned_network(fine_tuned: FineTuneProject) -> None:
+    identity = fine_tuned.adopt()
+    fine_tuned.go_on()
+    settings, store, tools = fine_tuned.settings, fine_tuned.store, fine_tuned.tools
+    server = Predictor(
+        settings,
+        store,
+        Champions(store, settings.data_dir),
+        tools.fetcher,
+        tools.copies,
+        LocalEngine(settings),
+    )
+    new = PredictTask(id=999, data={"image": picture(fine_tuned.pictures[100])})
+    version, (entry,) = server.predict(1, [new], None)
+    assert version == "v2"
+    assert entry.result
+    network_path(tuned_folder(settings.data_dir), identity).rename(settings.data_dir / "away")
+    # Known images are answered from what is kept, others come last.
+    other = PredictTask(id=998, data={"image": picture(fine_tuned.pictures[101])})
+    version, (known, unknown) = server.predict(1, [new, other], None)
+    assert (version, known.result, unknown.result) == ("v2", entry.result, [])
