@@ -15,7 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.loop import report, running_loop, say
+from benchmarks.loop import running_loop
+from benchmarks.report import report, say
 from tests.e2e.digits import all_tasks
 from tests.e2e.finetune_killing import FINE_TUNES, kill_and_restart, result_of
 from tests.e2e.stripes import Stripes
