@@ -139,7 +139,7 @@ class ColourEngine:
     def __init__(self) -> None:
         self.embedded = 0
 
-    def embed(self, images: Sequence[Image.Image]) -> NDArray[Any]:
+    def embed(self, images: Sequence[Image.Image], backbone: str | None = None) -> NDArray[Any]:
         """(n, 16) float16."""
         self.embedded += len(images)
         colours = [np.asarray(image).reshape(-1, 3).mean(axis=0) / 255 for image in images]

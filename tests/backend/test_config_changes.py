@@ -14,6 +14,7 @@ from backend.app import create_app
 from backend.champion import Champions, artifact_folder
 from backend.dataset import labelled_images
 from backend.engine import LocalEngine
+from backend.finetune_child import FineTuneSlot
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
@@ -56,6 +57,7 @@ class Loop:
             champions=Champions(store, settings.data_dir),
             leases=leases,
             pace=Pace(),
+            slot=FineTuneSlot(),
         )
         register_project(store, 1, title="Test", label_config=config(*CLASSES))
         assert leases.acquire(1)
