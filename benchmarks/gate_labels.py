@@ -9,8 +9,10 @@ In each repetition, with its own seed, images are drawn anew: some held out, a c
 clean labels of some others, and then retrained on those and as many new ones again:
 
 * ``clean``           all labels are right, which must pass;
-* ``wrong``           40% of all labels but the held-out ones are made wrong, which must be refused;
+* ``wrong``           40% of all labels that the challenger learns are made wrong, the held-out ones
+  are right, which must be refused;
 * ``wrong everywhere``  40% of the held-out labels as well;
+* ``wrong new``       40% of the new labels only, a fifth of all that it learns;
 * ``few clean``, ``few wrong``  with 20 held-out labels, so that the new ones judge.
 
 The true gain of each is measured on 2,000 further images.
@@ -91,10 +93,14 @@ class Retraining:
             seed=self.seed,
         )
 
-    def challenger(self, wrong: float) -> tuple[NDArray[np.int64], HeadFit]:
-        """The labels, of which this share is wrong where they are not held out, and their head."""
+    def challenger(
+        self, wrong: float, *, only_new: bool = False
+    ) -> tuple[NDArray[np.int64], HeadFit]:
+        """All labels, and a head from those that are not held out, of which this share is wrong;
+        with ``only_new`` the share is one of the new labels, and the champion's own are right."""
         told, held_out = self.labels.copy(), self.sizes.held_out
-        told[held_out:] = self.spoiled(told[held_out:], wrong)
+        first = held_out + self.sizes.learned if only_new else held_out
+        told[first:] = self.spoiled(told[first:], wrong)
         return told, self.fit(told, slice(held_out, None))
 
     def spoiled(self, labels: NDArray[np.int64], share: float) -> NDArray[np.int64]:
@@ -104,7 +110,8 @@ class Retraining:
     def judged(self, labels: NDArray[np.int64], challenger: HeadFit) -> GateDecision:
         """The gate on the challenger, with these labels."""
         first, rows = self.sizes.held_out, np.arange(len(labels))
-        part = LabelledImages(self.control, rows, self.embeddings, labels, rows < first)
+        digests = rows.astype(str)
+        part = LabelledImages(self.control, rows, self.embeddings, labels, rows < first, digests)
         learned = {TRAINED_ON: {"label": ranges_of(range(first, first + self.sizes.learned))}}
         return judge(
             {NET: [part]},
@@ -135,6 +142,8 @@ def retrainings(
         if sizes is many:
             told[: sizes.held_out] = drawn.spoiled(told[: sizes.held_out], WRONG)
             yield "wrong everywhere", drawn.judged(told, wrong), drawn.gain(wrong)
+            told, partly = drawn.challenger(WRONG, only_new=True)
+            yield "wrong new", drawn.judged(told, partly), drawn.gain(partly)
 
 
 def embed_cifar(folder: Path, to: Path, count: int = 8000, side: int = 128) -> None:

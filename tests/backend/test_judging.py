@@ -45,6 +45,7 @@ def images(n: int, held_out: int, *, start: int = 1, of: Control | None = None) 
         np.eye(3, 4, dtype=np.float16)[targets],
         targets,
         np.arange(n) < held_out,
+        np.arange(start, start + n).astype(str),
     )
 
 
@@ -133,6 +134,7 @@ def test_each_is_judged_with_the_embeddings_that_it_reads() -> None:
         part.embeddings[5:][:, [1, 0, 2, 3]],
         part.targets[5:],
         part.held_out[5:],
+        part.digests[5:],
     )
     old = champion(swap=True, backbone=OTHER)
     decision = verdict(part, challenger(), old, **{OTHER: [theirs]})
@@ -156,7 +158,12 @@ def test_another_question_cannot_be_compared() -> None:
     )
     many = control(CONFIG.replace('toName="image">', 'toName="image" choice="multiple">'))
     flags = LabelledImages(
-        many, part.task_ids, part.embeddings, np.eye(3, dtype=bool)[part.targets], part.held_out
+        many,
+        part.task_ids,
+        part.embeddings,
+        np.eye(3, dtype=bool)[part.targets],
+        part.held_out,
+        part.digests,
     )
     ones = Head(
         ("cat", "dog", "owl"),

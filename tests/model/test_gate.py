@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import log
+from math import exp, log
 
 import numpy as np
 import pytest
@@ -116,7 +116,7 @@ def test_what_is_shown_to_be_good_enough_is_kept_whatever_its_loss():
     )
 
 
-def test_in_between_the_log_loss_decides():
+def test_in_between_a_log_loss_that_is_not_higher_is_kept():
     kept = judged(2, 3, 40, losses=(0.6, 0.4))
     assert kept.promote
     assert kept.shown is Shown.NOTHING
@@ -125,9 +125,63 @@ def test_in_between_the_log_loss_decides():
         "(log loss 0.400 against 0.600)."
     )
     assert judged(2, 3, 40, losses=(0.4, 0.4)).promote
-    refused = judged(2, 3, 40, losses=(0.4, 0.6))
-    assert not refused.promote
-    assert "it is less sure of the truth" in refused.reason
+    refused = judged(2, 3, 40, losses=(0.4, 0.401))
+    assert (refused.promote, refused.shown) == (False, Shown.NOTHING)
+    assert refused.reason == (
+        "Refused: 28 of 40 held-out labels right (70.0%) against 29 (72.5%) before, "
+        "2 gained and 3 lost; too few to tell 2 points by counting, "
+        "and with fewer right it is less sure of the truth (log loss 0.401 against 0.400)."
+    )
+
+
+def test_in_between_with_no_fewer_right_it_may_be_less_sure_by_the_margin():
+    # A loss of log 2 is a probability of 50% for the truth, and 2 points less is 48%.
+    before, limit = log(2), -log(0.48)
+    for gained in (3, 4):
+        assert judged(gained, 3, 60, losses=(before, limit - 1e-6)).promote
+        refused = judged(gained, 3, 60, losses=(before, limit + 1e-6))
+        assert (refused.promote, refused.shown) == (False, Shown.NOTHING)
+    assert judged(3, 3, 60, losses=(before, 0.70)).reason == (
+        "Kept: 43 of 60 held-out labels right (71.7%) against 43 (71.7%) before, "
+        "3 gained and 3 lost; too few to tell 2 points by counting, and with no fewer right "
+        "it is less sure of the truth by at most that (log loss 0.700 against 0.693)."
+    )
+    assert judged(3, 3, 60, losses=(before, 1.2)).reason.endswith(
+        "and with no fewer right it is less sure of the truth by more than that "
+        "(log loss 1.200 against 0.693)."
+    )
+    # Without a margin nothing of it may be lost.
+    assert not judged(3, 3, 60, margin=0.0, losses=(before, before + 1e-6)).promote
+    assert judged(3, 3, 60, margin=0.0, losses=(before, before)).promote
+
+
+@settings(deadline=None)
+@given(counts, margins, st.floats(0.01, 3), st.floats(0.01, 3))
+def test_the_reason_says_what_decided(
+    found: tuple[int, int, int], margin: float, before: float, after: float
+) -> None:
+    gained, lost, rest = found
+    n = gained + lost + rest
+    assume(n >= 30)
+    # A mean is a constant loss only up to rounding.
+    assume(abs(after - before) > 1e-9)
+    assume(abs(exp(-before) - exp(-after) - margin) > 1e-9)
+    decision = judged(gained, lost, n, margin=margin, losses=(before, after))
+    within = exp(-before) - exp(-after) <= margin
+    if decision.shown is Shown.NOT_WORSE:
+        promote, said = True, "it is not worse by more than"
+    elif decision.shown is Shown.WORSE:
+        promote, said = False, "it is worse by more than"
+    elif after < before:
+        promote, said = True, "it is as sure of the truth ("
+    elif gained < lost:
+        promote, said = False, "with fewer right it is less sure of the truth ("
+    else:
+        by = "at most" if within else "more than"
+        promote, said = within, f"with no fewer right it is less sure of the truth by {by} that ("
+    assert decision.promote is promote
+    assert decision.reason.startswith("Kept: " if promote else "Refused: ")
+    assert said in decision.reason
 
 
 def test_weak_evidence_refuses_only_what_it_shows():
