@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from model.backbones import BACKBONES
 from model.weights import fetch_from_package
 from tests.seeded_networks import seeded_model, seeded_weights
 
 __all__ = ["real_weights", "seeded_model", "seeded_weights"]
+
+# A slow machine is no reason to fail.
+settings.register_profile("tiebreak", deadline=None)
+settings.load_profile("tiebreak")
 
 
 @pytest.fixture(scope="session")
