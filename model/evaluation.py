@@ -65,7 +65,8 @@ def evaluate(
     """Measure (n, k) probabilities against labels; everything in the result is plain JSON.
 
     ``targets`` are (n,) class positions, or with ``multiple`` (n, k) flags; then a class is said
-    from its ``thresholds`` (k,) on, 0.5 by default. ``seed`` fixes the draws of the bootstrap.
+    from its ``thresholds`` on, (k,) or, where each row has its own, (n, k); 0.5 by default.
+    ``seed`` fixes the draws of the bootstrap.
 
     A number is ``{"value", "low", "high", "n"}``: low to high is a 95% interval, n what it was
     counted on. Proportions have Wilson's interval, the others a bootstrap's percentiles over rows,
@@ -102,7 +103,7 @@ def evaluate(
     counts = draw_counts(n, draws, generator) if n else np.zeros((draws, 0), dtype=np.float32)
     if multiple:
         flags = class_flags("targets", targets, length=n, class_count=k)
-        rows = _Rows(p, flags, flags, p >= _thresholds(thresholds, k), counts)
+        rows = _Rows(p, flags, flags, p >= _thresholds(thresholds, n, k), counts)
     else:
         positions = class_positions("targets", targets, length=n, class_count=k)
         each = np.eye(k, dtype=np.bool_)
@@ -116,11 +117,11 @@ def evaluate(
     }
 
 
-def _thresholds(values: ArrayLike | None, k: int) -> Array:
+def _thresholds(values: ArrayLike | None, n: int, k: int) -> Array:
     if values is None:
         return np.full(k, 0.5)
     found = np.asarray(values, dtype=np.float64)
-    if found.shape != (k,) or not np.isfinite(found).all():
+    if found.shape not in ((k,), (n, k)) or not np.isfinite(found).all():
         raise ArgumentError(f"thresholds has shape {found.shape}; ({k},) numbers are needed.")
     return found
 

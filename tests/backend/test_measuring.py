@@ -40,7 +40,7 @@ def test_both_samples_are_measured(multiple: bool) -> None:
     assert found["cross_validated"][name]["value"] == pytest.approx(fit.metrics["accuracy"])
     said = fit.head.probabilities(part.embeddings[part.held_out])
     held = part.targets[part.held_out]
-    right = ((said >= 0.5) == held).all(1) if multiple else said.argmax(1) == held
+    right = ((said >= fit.head.thresholds) == held).all(1) if multiple else said.argmax(1) == held
     assert found["held_out"][name]["value"] == pytest.approx(right.mean())
     json.dumps(found, allow_nan=False)
 
