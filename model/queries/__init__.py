@@ -1,0 +1,29 @@
+"""Which images to label next: one file for each query strategy, all of the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ArgumentError
+from model.queries.pool import Answers, Pool, Strategy
+from model.queries.random import random
+
+__all__ = ["STRATEGIES", "Answers", "Pool", "Strategy", "pick"]
+
+STRATEGIES: Mapping[str, Strategy] = {"random": random}
+
+
+def pick(
+    strategy: str, pool: Pool, count: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """The next ``count`` images by the strategy of that name: :data:`model.queries.pool.Strategy`.
+
+    ArgumentError for a strategy that is not in :data:`STRATEGIES`, or a negative ``count``.
+    """
+    chosen = STRATEGIES.get(strategy)
+    if chosen is None:
+        raise ArgumentError(f"strategy={strategy!r}; one of {', '.join(STRATEGIES)} is allowed.")
+    return chosen(pool, count, generator)
