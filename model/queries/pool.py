@@ -124,7 +124,7 @@ def _positions(values: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     if positions.ndim != 1:
         raise ArgumentError(f"labelled has shape {positions.shape}; (m,) is needed.")
     positions = whole_numbers("labelled", positions, length=len(positions))
-    if positions.size and not (0 <= positions.min() and positions.max() < n):
+    if positions.size and not (positions.min() >= 0 and positions.max() < n):
         raise ArgumentError(
             f"labelled holds {positions.min()} to {positions.max()}; 0 to {n - 1} is allowed."
         )
