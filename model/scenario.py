@@ -84,7 +84,7 @@ def _unequal_counts(
     if most is not None:
         commonest = min(commonest, most / shares.sum())
     # A whole number that rounding made a hair smaller stays what it is.
-    counts = np.floor(commonest * shares + 1e-9).astype(np.int64)
+    counts: Positions = np.floor(commonest * shares + 1e-9).astype(np.int64)
     if counts.min() < 1:
         raise ArgumentError(
             f"imbalance={imbalance:g} leaves the rarest class without an image: the commonest "

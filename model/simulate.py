@@ -52,8 +52,9 @@ class Features:
     trained: NDArray[np.bool_] | None = None
 
 
-FineTune = Callable[[Positions, Positions], Features]
-"""(positions of the labelled images in the pool, their labels) -> features by a tuned network."""
+FineTune = Callable[[Positions, Positions, bool], Features]
+"""(positions of the labelled images in the pool, their labels, whether these are the last ones) ->
+features by a tuned network. After the last ones only the rows of labelled images are looked at."""
 
 
 def replay(
@@ -102,7 +103,7 @@ def replay(
 
     def train() -> None:
         if finetune is not None and run.labels in finetune_at:
-            run.use(finetune(run.labelled, given[run.labelled]))
+            run.use(finetune(run.labelled, given[run.labelled], run.labels == ends[-1]))
         run.train()
         tell(run.labels)
 

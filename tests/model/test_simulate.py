@@ -132,17 +132,19 @@ def test_batches_grow_with_the_labels() -> None:
 
 
 def test_a_fine_tune_gives_the_features_to_go_on_with(asked: list[Any]) -> None:
-    calls: list[tuple[list[int], list[int]]] = []
+    calls: list[tuple[list[int], list[int], bool]] = []
     better = np.eye(3, dtype=np.float32)
 
-    def finetune(positions: NDArray[np.int64], labels: NDArray[np.int64]) -> Features:
-        calls.append((positions.tolist(), labels.tolist()))
+    def finetune(positions: NDArray[np.int64], labels: NDArray[np.int64], last: bool) -> Features:
+        calls.append((positions.tolist(), labels.tolist(), last))
         return Features(better[Y], better[Y_TEST])
 
-    points = run(SEEN, [20, 40], batch=20, finetune=finetune, finetune_at=[25])
+    points = run(SEEN, [20, 40], batch=20, finetune=finetune, finetune_at=[25, 40])
     picks = np.concatenate([picks for _, _, picks in asked])
     assert [count for _, count, _ in asked] == [20, 5, 15]
-    assert calls == [(picks[:25].tolist(), Y[picks[:25]].tolist())]
+    assert calls == [
+        (picks[:n].tolist(), Y[picks[:n]].tolist(), last) for n, last in ((25, False), (40, True))
+    ]
     assert asked[1][0].embeddings.shape == (90, 6)
     assert asked[2][0].embeddings.shape == (90, 3)
     assert points[1].accuracy == 1
@@ -151,7 +153,7 @@ def test_a_fine_tune_gives_the_features_to_go_on_with(asked: list[Any]) -> None:
 def test_rows_that_shaped_the_network_do_not_judge_its_head(asked: list[Any]) -> None:
     trained = np.arange(90) % 4 != 0
 
-    def finetune(positions: NDArray[np.int64], labels: NDArray[np.int64]) -> Features:
+    def finetune(positions: NDArray[np.int64], labels: NDArray[np.int64], last: bool) -> Features:
         return Features(X, X_TEST, trained)
 
     (point,) = run(SEEN, [60], batch=60, finetune=finetune, finetune_at=[60])
