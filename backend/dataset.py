@@ -17,12 +17,12 @@ from backend.label_config import Control
 from backend.pool import load_embeddings
 from backend.sync import AGREED, controls_of
 from backend.tables import Label, Project, TaskImage
-from model.audit import in_holdout
+from model.audit import in_audit
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The labels of one control whose images are embedded, in or out of the holdout.
+    """The labels of one control whose images are embedded, in or out of the audit set.
 
     ``targets`` is (n,) int positions in the control's classes, or (n, k) bool for a multiple one;
     ``digests`` are the n SHA-256 of the images.
@@ -83,7 +83,7 @@ def learning_state(session: Session, project: Project, backbone: str) -> Learnin
 
 
 def labelled_images(
-    session: Session, project: Project, control: Control, backbone: str, holdout_share: float
+    session: Session, project: Project, control: Control, backbone: str, audit_share: float
 ) -> LabelledImages:
     """The agreed labels of a control, with their embeddings."""
     labelled = exists().where(
@@ -108,7 +108,7 @@ def labelled_images(
         ids[fits],
         vectors[fits],
         encode_targets([choices[int(t)] for t in ids[fits]], control),
-        np.array([in_holdout(digest, holdout_share) for digest in digests], dtype=bool)[fits],
+        np.array([in_audit(digest, audit_share) for digest in digests], dtype=bool)[fits],
         np.array(digests, dtype="U64")[fits],
     )
 

@@ -16,7 +16,7 @@ from backend.label_config import Control
 from backend.settings import Settings
 from backend.sync import AGREED, controls_of
 from backend.tables import ImageSource, Label, Project, TaskImage
-from model.audit import in_holdout
+from model.audit import in_audit
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LabelledImage:
 
 
 def labelled_pool(
-    session: Session, project: Project, holdout_share: float
+    session: Session, project: Project, audit_share: float
 ) -> tuple[LabelledImage, ...]:
     """The images to learn from, by digest. Of an image that several tasks show, the label of the
     first of them counts."""
@@ -55,7 +55,7 @@ def labelled_pool(
         )
         for task_id, choices, source, uri in rows:
             digest = str(source.digest)
-            if in_holdout(digest, holdout_share) or not fits_control(choices, control):
+            if in_audit(digest, audit_share) or not fits_control(choices, control):
                 continue
             known = found.get(digest)
             if known is None:

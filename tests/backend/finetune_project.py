@@ -219,7 +219,7 @@ def fine_tuned(
             "input_size": 32,
             "finetune_epochs": 2,
             "finetune_nice": 1,
-            "holdout_share": 0.0,
+            "audit_share": 0.0,
         }
     )
     project = FineTuneProject(Tables(store, CONFIG), small)
