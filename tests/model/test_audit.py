@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.audit import in_audit
+from model.audit import audit_accuracy, audit_pace, audit_place, in_audit, interleave
 from model.errors import ArgumentError
+from model.metrics import wilson_interval
 
 DIGESTS = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(5000)]
 digests = st.binary(min_size=1, max_size=8).map(lambda b: hashlib.sha256(b).hexdigest())
@@ -41,6 +43,12 @@ def test_a_larger_share_keeps_who_is_in(digest: str, one: float, other: float):
     assert in_audit(digest, large) or not in_audit(digest, small)
 
 
+def test_places_are_apart_from_the_draw():
+    inside = [audit_place(digest) for digest in DIGESTS if in_audit(digest, 0.1)]
+    assert 0.45 < np.mean(inside) < 0.55
+    assert np.ptp(inside) > 0.97
+
+
 @given(digests)
 def test_none_and_all(digest: str):
     assert not in_audit(digest, 0.0)
@@ -56,3 +64,26 @@ def test_a_share_outside_is_refused(share: float):
 def test_an_empty_digest_is_refused():
     with pytest.raises(ArgumentError, match="digest is ''"):
         in_audit("", 0.1)
+
+
+def test_the_pace_falls_with_the_square_of_the_half_width():
+    assert audit_pace(None, 0.1) == 0.1
+    assert audit_pace(0.2, 0.1) == 0.1
+    assert audit_pace(0.03, 0.1) == 0.1
+    assert audit_pace(0.02, 0.1, target=0.025) == pytest.approx(0.064)
+    assert audit_pace(0.001, 0.1) == 0.025
+
+
+def test_interleaved_by_hand():
+    order = interleave([50, 51, 52], range(7), audit_served=0, served=0, pace=0.25)
+    assert order.tolist() == [0, 50, 1, 2, 3, 51, 4, 5, 6, 52]
+
+
+def test_groups_count_less():
+    alone = audit_accuracy([True] * 80 + [False] * 20)
+    assert (alone.value, alone.effective, alone.groups) == (0.8, 100, 100)
+    assert (alone.low, alone.high) == wilson_interval(80, 100)
+    pairs = audit_accuracy([True] * 80 + [False] * 20, np.arange(100) // 2)
+    assert (pairs.low, pairs.high) == wilson_interval(40, 50)
+    assert pairs.half_width == pytest.approx((pairs.high - pairs.low) / 2)
+    assert audit_accuracy([True] * 9).half_width is None
