@@ -21,10 +21,11 @@ from backend.finetunes import (
     cancel_fine_tune,
     fine_tune_json,
 )
+from backend.groups import known_images
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.payloads import PredictTask
-from backend.pool import count_images, load_embeddings
+from backend.pool import count_images
 from backend.predictor import Predictor
 from backend.projects import project_status
 from backend.prune import prune
@@ -235,7 +236,7 @@ def test_an_engine_embeds_with_each_network(fine_tuned: FineTuneProject) -> None
     assert np.array_equal(theirs, engine.embed([image], engine.backbone))
     fine_tuned.go_on()
     with fine_tuned.store.read() as session:
-        _, kept, _ = load_embeddings(session, 1, "image", identity)
+        kept = known_images(session, 1, "image", identity).embeddings
     assert np.allclose(kept[0], ours[0], atol=0.02)
 
 
