@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
+from sqlalchemy import Select, and_, distinct, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend.engine import LocalEngine
@@ -95,35 +95,6 @@ def remember_failure(store: Store, source: str, error: ImageError) -> None:
 def remember_digest(store: Store, source: str, digest: str) -> None:
     """Write down which bytes a URI led to."""
     _remember_sources(store, {source: _Fetched(digest, None, None)})
-
-
-def load_embeddings(
-    session: Session,
-    project_id: int,
-    data_key: str,
-    backbone: str,
-    *conditions: ColumnElement[bool],
-) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """Embeddings of the project's tasks that have one.
-
-    Returns:
-        Task ids (n,) int64, embeddings (n, width) float16 and the n image digests, in the order of
-        the task ids. ``conditions`` narrow the tasks down, in terms of :class:`TaskImage`.
-    """
-    rows = session.execute(
-        select(TaskImage.task_id, Embedding.vector, Embedding.digest)
-        .join(ImageSource, ImageSource.source == TaskImage.source)
-        .join(Embedding, Embedding.digest == ImageSource.digest)
-        .where(
-            TaskImage.project_id == project_id,
-            TaskImage.data_key == data_key,
-            Embedding.backbone == backbone,
-            *conditions,
-        )
-        .order_by(TaskImage.task_id)
-    ).all()
-    ids = np.array([row[0] for row in rows], dtype=np.int64)
-    return ids, from_bytes([row[1] for row in rows]), [row[2] for row in rows]
 
 
 def to_bytes(vector: NDArray[Any]) -> bytes:

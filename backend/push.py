@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from backend.groups import known_images
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
-from backend.pool import load_embeddings
 from backend.predictions import (
     Prediction,
     missing_image_prediction,
@@ -251,11 +251,11 @@ def _score(
     unlabelled = select(Task.id).where(Task.project_id == project.id, ~Task.is_labeled)
     embeddings = {}
     for data_key in {control.data_key for control in controls}:
-        task_ids, vectors, _ = load_embeddings(
+        images = known_images(
             session, project.id, data_key, artifact.backbone, TaskImage.task_id.in_(unlabelled)
         )
-        rows = [i for i, task_id in enumerate(task_ids) if int(task_id) in wanted]
-        embeddings[data_key] = (task_ids[rows], vectors[rows])
+        rows = [i for i, task_id in enumerate(images.task_ids) if int(task_id) in wanted]
+        embeddings[data_key] = (images.task_ids[rows], images.embeddings[rows])
     return predict_tasks(artifact, controls, embeddings, settings.strategy)
 
 

@@ -3,7 +3,7 @@
 Wanted:
 
 1. the tables hold what Label Studio holds;
-2. every image has an embedding by the backbone;
+2. every image has an embedding by the backbone, and a group of near-duplicates;
 3. the champion has learned from every label, or waits for a reason that can be read;
 4. every unlabelled task carries the champion's prediction, and Label Studio orders by it.
 
@@ -19,9 +19,9 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from backend.dataset import learning_state
-from backend.finetuning import FineTuning, comparable
+from backend.finetuning import FineTuning
 from backend.hints import forget_hints, pending_look
-from backend.pool import count_images, embed_chunk, next_retry
+from backend.image_steps import ImageSteps
 from backend.projects import newest_version, outside_labels
 from backend.push import (
     ENOUGH_TO_PUSH,
@@ -32,11 +32,10 @@ from backend.push import (
     recover_push,
     serve_version,
 )
-from backend.sync import SyncReport, controls_of, look_at_changes, look_at_everything, look_at_tasks
+from backend.sync import SyncReport, look_at_changes, look_at_everything, look_at_tasks
 from backend.tables import Project, Task, version_name
 from backend.tools import Tools
 from backend.training import TOO_LITTLE, train
-from backend.tuned_networks import TunedNetwork, find_tuned, tuned_folder
 from model.artifact import Artifact
 
 log = logging.getLogger(__name__)
@@ -56,6 +55,7 @@ class Reconciler:
         self._said: str | None = None
         self._waited: str | None = None
         self._tried_in_vain = ""
+        self._images = ImageSteps(tools, project_id, self._say, self._wake_before)
         self._finetuning = FineTuning(tools, project_id, self._wake_before)
 
     def run(self, stopping: Callable[[], bool]) -> float:
@@ -64,11 +64,14 @@ class Reconciler:
             self._look,
             self._recover,
             self._push_unlearned,
-            self._embed_labelled,
+            self._images.embed_labelled,
+            self._images.group_labelled,
             self._train,
             self._push,
             self._finetuning.tend,
-            self._embed_pool,
+            self._images.group_many,
+            self._images.embed_pool,
+            self._images.group_rest,
             self._finetuning.work,
         )
         self._wake_at = time.time() + self.tools.settings.poll_seconds
@@ -142,51 +145,6 @@ class Reconciler:
             return False
         return self._send(self._plan(None))
 
-    def _embed_labelled(self) -> bool:
-        return self._embed(labelled_only=True)
-
-    def _embed_pool(self) -> bool:
-        return self._embed(labelled_only=False)
-
-    def _embed(self, *, labelled_only: bool) -> bool:
-        project = self._project()
-        if project.gone or not controls_of(project):
-            return False
-        tools = self.tools
-        if not tools.engine.loaded:
-            self._say(f"loading {tools.settings.backbone}")
-        backbone = self._backbone()
-        if not labelled_only:
-            with tools.store.read() as session:
-                counts = count_images(session, self.project_id, backbone)
-                retry = next_retry(session, self.project_id)
-            if counts.embedded + counts.failed < counts.images:
-                self._say(f"embedding: {counts.embedded} of {counts.images} images")
-            self._wake_before(retry)
-        done = embed_chunk(
-            tools.store,
-            tools.fetcher,
-            tools.copies,
-            tools.engine,
-            self.project_id,
-            labelled_only=labelled_only,
-            workers=tools.settings.image_workers,
-            backbone=backbone,
-        )
-        return done > 0
-
-    def _backbone(self) -> str:
-        """The network whose embeddings are read: the champion's, else the original."""
-        tuned = self._tuned()
-        return tuned.identity if tuned else self.tools.engine.backbone
-
-    def _tuned(self) -> TunedNetwork | None:
-        """The fine-tuned network that the champion reads, where it reads one that is of use."""
-        champion = self.tools.champions.get(self.project_id)
-        if champion is None or not comparable(champion, self.tools.engine.backbone):
-            return None
-        return find_tuned(tuned_folder(self.tools.settings.data_dir), champion.backbone)
-
     def _train(self) -> bool:
         tools = self.tools
         backbone = tools.engine.backbone
@@ -220,7 +178,7 @@ class Reconciler:
             backbone,
             rival,
             project.champion,
-            self._tuned(),
+            self._images.tuned(),
         )
         if report.version is not None:
             name = version_name(report.version)

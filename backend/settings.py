@@ -157,11 +157,11 @@ class Settings(BaseSettings):
     queue_head: int = Field(
         200, ge=1, description="Predictions pushed first, before the rest of the pool"
     )
-    holdout_share: float = Field(
-        0.1, ge=0, le=0.5, description="Share of images kept out of training, for the gate"
+    audit_share: float = Field(
+        0.1, ge=0, le=0.5, description="Share of images in the audit set, which is never trained on"
     )
     gate_margin: float = Field(
-        0.02, ge=0, le=1, description="Accuracy a challenger may lose on the holdout and be kept"
+        0.02, ge=0, le=1, description="Accuracy a challenger may lose on the audit set and be kept"
     )
     keep_versions: int = Field(
         10, ge=1, description="Newest versions that `tiebreak versions --prune` leaves on disk"

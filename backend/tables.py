@@ -122,6 +122,20 @@ class Embedding(Base):
     vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class ImageGroup(Base):
+    """Which near-duplicates an image belongs to. Written once and never changed."""
+
+    __tablename__ = "image_groups"
+    __table_args__ = (Index("image_groups_digest", "project_id", "digest", unique=True),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    """Ascends in the order in which the groups were found."""
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    digest: Mapped[str] = mapped_column(String(64))
+    leader: Mapped[str] = mapped_column(String(64))
+    """Digest of the image that the others of the group are near; its own, where it leads."""
+
+
 class Label(Base):
     """What the people agreed on for one task and one control."""
 

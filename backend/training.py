@@ -220,7 +220,7 @@ def _gather(
             learning_state(session, project, backbone),
             {
                 identity: [
-                    labelled_images(session, project, control, identity, settings.holdout_share)
+                    labelled_images(session, project, control, identity, settings.audit_share)
                     for control in controls_of(project)
                 ]
                 for identity in backbones

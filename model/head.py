@@ -25,6 +25,7 @@ from model.crossfit import CrossFit, calibrated, cross_fit
 from model.errors import ArgumentError
 from model.folds import class_folds, flag_folds
 from model.head_metrics import measure, unmeasured
+from model.pool_prior import PoolPrior
 from model.thresholds import NEUTRAL, fit_thresholds
 
 FloatArray = NDArray[np.float32]
@@ -163,6 +164,7 @@ def fit_head(
     seed: int,
     groups: ArrayLike | None = None,
     honest: ArrayLike | None = None,
+    pool: PoolPrior | None = None,
 ) -> HeadFit:
     """Fit a calibrated linear classifier from scratch on (n, d) embeddings and their labels.
 
@@ -181,6 +183,10 @@ def fit_head(
     learned from only, and a group without an honest row is learned by the model of every fold.
     When nothing is honest, nothing is tested.
 
+    ``pool``, of embeddings of the same width, lets the unlabelled images have a say
+    (:mod:`model.pool_prior`), as far as the tested rows trust it; the head stays linear. With
+    ``multiple`` it is ignored.
+
     A class without labels gets probability 0 (its logit is -10,000). With ``multiple``, a class
     whose labels are all yes or all no gets the constant (yes + 1) / (n + 2), Laplace's rule of
     succession.
@@ -197,11 +203,13 @@ def fit_head(
         None if groups is None else whole_numbers("groups", groups, length=n),
         None if honest is None else row_flags("honest", honest, length=n),
     )
+    if pool is not None and pool.width != rows.shape[1]:
+        raise ArgumentError(f"pool has width {pool.width}; {rows.shape[1]} is needed.")
     if multiple:
         labels = class_flags("targets", targets, length=n, class_count=len(names))
         return _fit_flags(rows, labels, names, split)
     positions = class_positions("targets", targets, length=n, class_count=len(names))
-    return _fit_classes(rows, positions, names, split)
+    return _fit_classes(rows, positions, names, split, pool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +222,11 @@ class _Split:
 
 
 def _fit_classes(
-    rows: Array, positions: NDArray[np.int64], names: tuple[str, ...], split: _Split
+    rows: Array,
+    positions: NDArray[np.int64],
+    names: tuple[str, ...],
+    split: _Split,
+    pool: PoolPrior | None,
 ) -> HeadFit:
     present, compact = np.unique(positions, return_inverse=True)
     if present.size < 2:
@@ -224,7 +236,7 @@ def _fit_classes(
         )
     folds = class_folds(compact, FOLDS, split.generator, split.groups, split.honest)
     flags = np.eye(present.size, dtype=np.bool_)[compact]
-    found = cross_fit(rows, flags, folds, multiple=False, honest=split.honest)
+    found = cross_fit(rows, flags, folds, multiple=False, honest=split.honest, pool=pool)
     weights = np.zeros((rows.shape[1], len(names)))
     bias = np.full(len(names), ABSENT_LOGIT)
     weights[:, present], bias[present] = found.weights, found.bias

@@ -65,13 +65,14 @@ def log_losses(probabilities: ArrayLike, targets: ArrayLike) -> NDArray[np.float
     return np.asarray(losses, dtype=np.float64)
 
 
-def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Interval for a proportion of which ``correct`` of ``n`` were seen, within [0, 1].
 
     Wilson, *Probable Inference, the Law of Succession, and Statistical Inference* (1927);
     Brown, Cai and DasGupta, *Interval Estimation for a Binomial Proportion* (2001), eq. 4.
-    (0, 1) when ``n`` is 0. ArgumentError when ``correct`` is not in 0..n or ``confidence`` not
-    in (0, 1).
+    Neither need be whole: labels that depend on each other may count as fewer. (0, 1) when ``n``
+    is 0. ArgumentError when ``correct`` is not in 0..n or ``confidence`` not in
+    (0, 1).
     """
     if n < 0 or not 0 <= correct <= n:
         raise ArgumentError(f"correct is {correct!r} of n {n!r}; 0 <= correct <= n is needed.")

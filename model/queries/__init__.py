@@ -8,12 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ArgumentError
+from model.queries.entropy import entropy
+from model.queries.least_confidence import least_confidence
+from model.queries.margin import margin
 from model.queries.pool import Answers, Pool, Strategy
 from model.queries.random import random
+from model.queries.typiclust import typiclust
+from model.queries.uherding import uherding
 
 __all__ = ["STRATEGIES", "Answers", "Pool", "Strategy", "pick"]
 
-STRATEGIES: Mapping[str, Strategy] = {"random": random}
+STRATEGIES: Mapping[str, Strategy] = {
+    "random": random,
+    "least-confidence": least_confidence,
+    "margin": margin,
+    "entropy": entropy,
+    "typiclust": typiclust,
+    "uherding": uherding,
+}
 
 
 def pick(

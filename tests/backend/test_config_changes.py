@@ -98,7 +98,7 @@ def loop(
         studio.add_task(task, (int(red), int(green), int(blue)))
     for task in range(1, 31):
         studio.annotate(task, label=[CLASSES[task % 3]])
-    changes = {"label_studio_url": studio.url, "holdout_share": 0.0, "quiet_seconds": 0.0}
+    changes = {"label_studio_url": studio.url, "audit_share": 0.0, "quiet_seconds": 0.0}
     made = Loop(settings.model_copy(update=changes), store, small_client)
     assert made.settle().champion == 1
     assert made.engine.embedded == 60

@@ -31,7 +31,7 @@ def test_every_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) 
     [
         ("TIEBREAK_PORT", "99999", "less than or equal to 65535"),
         ("TIEBREAK_STRATEGY", "guess", "'margin'"),
-        ("TIEBREAK_HOLDOUT_SHARE", "0.9", "less than or equal to 0.5"),
+        ("TIEBREAK_AUDIT_SHARE", "0.9", "less than or equal to 0.5"),
         ("LABEL_STUDIO_URL", "labels.example", "http://"),
         ("TIEBREAK_BACKBONE", "resnet7", "'resnet18'"),
         ("TIEBREAK_BACKBONE", "small_cnn", "small_cnn trains from scratch, for comparisons only"),

@@ -20,7 +20,7 @@ FINE_TUNES = {
     "TIEBREAK_FINETUNE_EPOCHS": "3",
     "TIEBREAK_FINETUNE_NICE": "0",
     "TIEBREAK_AUGMENTATION": "none",
-    "TIEBREAK_HOLDOUT_SHARE": "0",
+    "TIEBREAK_AUDIT_SHARE": "0",
     "OMP_NUM_THREADS": "1",
 }
 ENDED = ("promoted", "refused", "failed", "cancelled")

@@ -32,7 +32,7 @@ CONFIG = """<View><Image name="image" value="$image"/>
 MARKS = ("even", "loop", "below three")
 TASKS, LABELS = 150, 60
 # Every training promotes, and one follows each ten labels.
-SETTINGS = {"TIEBREAK_HOLDOUT_SHARE": "0", "TIEBREAK_MIN_NEW_LABELS": "10"}
+SETTINGS = {"TIEBREAK_AUDIT_SHARE": "0", "TIEBREAK_MIN_NEW_LABELS": "10"}
 
 
 def marks_of(digit: str) -> list[str]:
