@@ -26,7 +26,7 @@ from backend.simulation_plan import Plan
 from model.backbones import Backbone
 from model.embed_images import Tell
 from model.scenario import draw_scenario
-from model.simulate import replay
+from model.simulate import Features, draw_prior, replay
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +93,18 @@ def simulate(
     done, plan = results.rows(), simulation.plan
     test = simulation.embedded.vectors(simulation.test)
     for seed in plan.seeds:
-        pool: NDArray[np.float16] | None = None
+        features: Features | None = None
         for strategy in plan.strategies:
             key = _key(simulation, strategy, seed)
             if key in done:
                 yield done[key] | {"earlier": True}
                 continue
             on_run(strategy, seed)
-            if pool is None:
+            if features is None:
                 pool = simulation.embedded.vectors(simulation.projects[seed].images)
+                features = Features(pool, test, draw_prior(pool, seed))
             unfinished = results.path.with_name(f"{results.path.stem}.{key}.unfinished")
-            row = _run(simulation, strategy, seed, pool, test, unfinished, tell)
+            row = _run(simulation, strategy, seed, features, unfinished, tell)
             results.add({"key": key} | row)
             shutil.rmtree(unfinished, ignore_errors=True)
             yield {"key": key} | row | {"earlier": False}
@@ -113,16 +114,15 @@ def _run(
     simulation: Simulation,
     strategy: str,
     seed: int,
-    pool: NDArray[np.float16],
-    test: NDArray[np.float16],
+    features: Features,
     unfinished: Path,
     tell: Tell,
 ) -> dict[str, Any]:
     plan, project, began = simulation.plan, simulation.projects[seed], time.monotonic()
     points = replay(
-        pool,
+        features.pool,
         project.answers,
-        test,
+        features.test,
         simulation.test.targets,
         classes=simulation.data.classes,
         strategy=strategy,
@@ -130,6 +130,7 @@ def _run(
         seed=seed,
         batch=plan.batch,
         start=plan.start,
+        prior=features.prior,
         finetune=_finetuner(simulation, project, seed, unfinished, tell),
         finetune_at=plan.finetune_at,
         on_progress=lambda labels: tell("labels", labels, plan.budgets[-1]),

@@ -17,7 +17,7 @@ from model.embed_images import Tell, embed_images
 from model.epoch_clock import EpochClock
 from model.finetune import finetune
 from model.finetune_options import FineTuneOptions
-from model.simulate import Features
+from model.simulate import Features, draw_prior, prior_rows
 
 Positions = NDArray[np.int64]
 
@@ -39,8 +39,8 @@ class FineTuner:
     tell: Tell
 
     def __call__(self, positions: Positions, labels: Positions, last: bool) -> Features:
-        """Features of the pool, those of the labelled images only when they are the last, and of
-        the test images, by a network that learned from the labelled ones."""
+        """Features by a network that learned from the labelled images: of the test images, and of
+        the pool, as much of it as is still asked about."""
         backbone, images = self.load(), self.pool.at(positions)
         known = np.ones(len(positions), dtype=np.bool_)
         clock = EpochClock(self.tell, None)
@@ -58,10 +58,12 @@ class FineTuner:
         trained = np.zeros(len(self.pool), dtype=np.bool_)
         # The untouched network has seen no label.
         trained[positions] = tuned.trained & (tuned.best_epoch > 0)
-        wanted = positions if last else np.arange(len(self.pool))
+        wanted = np.arange(len(self.pool))
+        if last:
+            wanted = np.union1d(positions, prior_rows(len(self.pool), self.options.seed))
         pool = np.zeros((len(self.pool), embedder.width), dtype=np.float16)
         pool[wanted] = embed_images(
             embedder, self.pool.at(wanted), "embedding the pool anew", self.tell
         )
         test = embed_images(embedder, self.test, "embedding test images anew", self.tell)
-        return Features(pool, test, trained)
+        return Features(pool, test, draw_prior(pool, self.options.seed), trained)

@@ -1,9 +1,10 @@
 """A labelled data set replayed as if it were being labelled: arrays in, a learning curve out.
 
 Every step is the product's own: the head is fitted from scratch on the labels so far
-(:func:`model.head.fit_head`), its calibrated probabilities go to the strategy, and the images that
-the strategy picks get their labels (:func:`model.queries.pick`). A strategy is never shown a label
-of an image that it has not picked.
+(:func:`model.head.fit_head`), where it is asked for with what the unlabelled images say
+(:mod:`model.pool_prior`), its calibrated probabilities go to the strategy, and the images that the
+strategy picks get their labels (:func:`model.queries.pick`). A strategy is never shown a label of
+an image that it has not picked.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from model.checks import class_positions
 from model.errors import ArgumentError
 from model.head import Head, fit_head, power_normalise
 from model.metrics import accuracy
+from model.pool_prior import PoolPrior, sample_pool
 from model.queries import Answers, Pool, pick
 
 LEAST_BATCH = 10
 GROWTH = 0.1
 # Chance looks at nothing, so that nothing needs to be learned between two budgets.
 LOOKS_AT_NOTHING = frozenset({"random"})
+LEAST_OF_PRIOR = 3
 _BLOCK = 8192
 
 Positions = NDArray[np.int64]
@@ -43,18 +46,21 @@ class Features:
     """The embeddings of all images by one network.
 
     ``pool``     (n, d) of any float type, and ``test`` (m, d)
+    ``prior``    what lets the unlabelled images have a say, made of the pool; None for no say
     ``trained``  (n,) bool, images that shaped the network: a head is not tested on them. None
                  for none
     """
 
     pool: NDArray[np.floating]
     test: NDArray[np.floating]
+    prior: PoolPrior | None = None
     trained: NDArray[np.bool_] | None = None
 
 
 FineTune = Callable[[Positions, Positions, bool], Features]
 """(positions of the labelled images in the pool, their labels, whether these are the last ones) ->
-features by a tuned network. After the last ones only the rows of labelled images are looked at."""
+features by a tuned network. After the last ones only the rows of labelled images are looked at, and
+``prior``."""
 
 
 def replay(
@@ -69,6 +75,7 @@ def replay(
     seed: int,
     batch: int | None = None,
     start: int = 0,
+    prior: PoolPrior | None = None,
     finetune: FineTune | None = None,
     finetune_at: Collection[int] = (),
     on_progress: Callable[[int], None] | None = None,
@@ -83,6 +90,8 @@ def replay(
                      labels (:func:`next_batch`)
     ``start``        labels of images drawn by chance before the strategy is asked first; all
                      strategies of a seed start with the same ones
+    ``prior``        as :func:`draw_prior` makes it of ``embeddings``; None: the unlabelled images
+                     have no say
     ``finetune``     gives the features to go on with once there are as many labels as a number in
                      ``finetune_at``, before the head of that training is fitted
     ``on_progress``  gets the number of labels after each training
@@ -98,7 +107,9 @@ def replay(
     length = len(test_embeddings)
     truth = class_positions("test_targets", test_targets, length=length, class_count=len(classes))
     ends = _checked_budgets(budgets, n, start, batch)
-    run = _Replay(Features(embeddings, test_embeddings), given, tuple(classes), strategy, seed)
+    run = _Replay(
+        Features(embeddings, test_embeddings, prior), given, tuple(classes), strategy, seed
+    )
     tell = on_progress or (lambda labels: None)
 
     def train() -> None:
@@ -126,6 +137,19 @@ def next_batch(labels: int) -> int:
     """How many images are labelled before the next training when nobody says: 10, the default of
     the product, until 100 are labelled, then a tenth of the labels."""
     return max(LEAST_BATCH, int(GROWTH * labels))
+
+
+def prior_rows(count: int, seed: int) -> Positions:
+    """Which of ``count`` images have a say of their own, ascending: all of few, some of many."""
+    return sample_pool(count, np.random.default_rng([seed, 2]))
+
+
+def draw_prior(embeddings: NDArray[np.floating], seed: int) -> PoolPrior | None:
+    """What lets the unlabelled images of (n, d) ``embeddings`` have a say, made of their
+    :func:`prior_rows`; the same for all strategies of a seed. None for too few images."""
+    if len(embeddings) < LEAST_OF_PRIOR:
+        return None
+    return PoolPrior(power_normalise(embeddings[prior_rows(len(embeddings), seed)]))
 
 
 class _Replay:
@@ -181,6 +205,7 @@ class _Replay:
             multiple=False,
             seed=self._seed,
             honest=None if trained is None else ~trained[self.labelled],
+            pool=self._features.prior,
         ).head
 
     def picked(self, count: int) -> Positions:

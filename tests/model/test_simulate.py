@@ -15,7 +15,7 @@ from model.head import fit_head
 from model.metrics import accuracy
 from model.queries import Pool
 from model.queries.random import random
-from model.simulate import Features, Point, next_batch, replay
+from model.simulate import Features, Point, draw_prior, next_batch, replay
 
 CLASSES = ("a", "b", "c")
 SEEN = "seen"
@@ -127,6 +127,18 @@ def test_the_seed_decides(strategy: str, asked: list[Any]) -> None:
     assert run(strategy, [10, 30], seed=1) != first
 
 
+def test_unlabelled_images_have_a_say_where_they_are_given_one(asked: list[Any]) -> None:
+    prior = draw_prior(X, 0)
+    (point,) = run(SEEN, [6], prior=prior)
+    rows = asked[0][2]
+    head = fit_head(
+        X[rows], Y[rows], classes=CLASSES, multiple=False, seed=0, pool=draw_prior(X, 0)
+    ).head
+    assert point.accuracy == accuracy(head.probabilities(X_TEST), Y_TEST)
+    assert [point] != run(SEEN, [6])
+    assert draw_prior(X[:2], 0) is None
+
+
 def test_batches_grow_with_the_labels() -> None:
     assert [next_batch(n) for n in (0, 50, 109, 110, 2000)] == [10, 10, 10, 11, 200]
 
@@ -154,7 +166,7 @@ def test_rows_that_shaped_the_network_do_not_judge_its_head(asked: list[Any]) ->
     trained = np.arange(90) % 4 != 0
 
     def finetune(positions: NDArray[np.int64], labels: NDArray[np.int64], last: bool) -> Features:
-        return Features(X, X_TEST, trained)
+        return Features(X, X_TEST, trained=trained)
 
     (point,) = run(SEEN, [60], batch=60, finetune=finetune, finetune_at=[60])
     rows = asked[0][2]
