@@ -209,14 +209,18 @@ class _Run:
         if fresh:
             self.results.forget()
         done = simulate(self.simulation, self.results, on_run=self._head, tell=self.progress.tell)
+        stopped = False
         try:
             for row in done:
                 self.rows.append(row)
                 self.progress.say(run_line(row))
-                self._write()
+                if not row["earlier"]:
+                    self._write()
         except KeyboardInterrupt:
-            return True
-        return False
+            stopped = True
+        if self.rows:
+            self._write()
+        return stopped
 
     def report(self, stopped: bool, as_json: bool) -> dict[str, Any]:
         """Print the table; the JSON that the command prints otherwise."""

@@ -125,7 +125,7 @@ def _labels(parts: Sequence[Part], looks: Mapping[str, Mapping[str, Any]]) -> Fi
             marker={"color": _rgba(look["rgb"]), "symbol": look["symbol"], "size": 10},
             hovertemplate="%{y}: %{x:,.0f} labels<extra></extra>",
         )
-    figure.update_xaxes(title="labels", rangemode="tozero")
+    figure.update_xaxes(title="labels", rangemode="tozero", tickformat=",")
     order = [part["strategy"] for part in reversed(shown)]
     figure.update_yaxes(categoryorder="array", categoryarray=order)
     figure.update_layout(height=110 + 34 * max(3, len(shown)))

@@ -95,7 +95,7 @@ def simulate(
     for seed in plan.seeds:
         features: Features | None = None
         for strategy in plan.strategies:
-            key = _key(simulation, strategy, seed)
+            key = run_key(simulation, strategy, seed)
             if key in done:
                 yield done[key] | {"earlier": True}
                 continue
@@ -108,6 +108,38 @@ def simulate(
             results.add({"key": key} | row)
             shutil.rmtree(unfinished, ignore_errors=True)
             yield {"key": key} | row | {"earlier": False}
+
+
+def run_key(simulation: Simulation, strategy: str, seed: int) -> str:
+    """What the numbers of a row depend on, the program itself among it."""
+    plan, project = simulation.plan, simulation.projects[seed]
+    tuned = {"tuning": asdict(plan.tuning)} if plan.finetune_at else {}
+    return key_of(
+        {
+            "data": simulation.data.digest,
+            "pool": [project.images.rows.tolist(), project.answers.tolist()],
+            "test": simulation.test.rows.tolist(),
+            "network": simulation.backbone.identity,
+            "strategy": strategy,
+            "seed": seed,
+            "budgets": plan.budgets,
+            "batch": plan.batch,
+            "start": plan.start,
+            "finetune_at": plan.finetune_at,
+            "code": code_digest(),
+        }
+        | tuned
+    )
+
+
+def code_digest() -> str:
+    """16 hex digits that differ when the code of :mod:`model` does: results of other code are not
+    those of this one."""
+    found = hashlib.sha256()
+    root = Path(model.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _run(
@@ -173,35 +205,3 @@ def _draw(data: LabelledData, plan: Plan, seed: int) -> Project:
 def _readable(project: Project, embedded: EmbeddedImages) -> Project:
     good = np.flatnonzero(embedded.readable(project.images))
     return Project(project.images.at(good), project.answers[good])
-
-
-def _key(simulation: Simulation, strategy: str, seed: int) -> str:
-    """What the numbers of a row depend on, the program itself among it."""
-    plan, project = simulation.plan, simulation.projects[seed]
-    tuned = {"tuning": asdict(plan.tuning)} if plan.finetune_at else {}
-    return key_of(
-        {
-            "data": simulation.data.digest,
-            "pool": [project.images.rows.tolist(), project.answers.tolist()],
-            "test": simulation.test.rows.tolist(),
-            "network": simulation.backbone.identity,
-            "strategy": strategy,
-            "seed": seed,
-            "budgets": plan.budgets,
-            "batch": plan.batch,
-            "start": plan.start,
-            "finetune_at": plan.finetune_at,
-            "code": code_digest(),
-        }
-        | tuned
-    )
-
-
-def code_digest() -> str:
-    """16 hex digits that differ when the code of :mod:`model` does: results of other code are not
-    those of this one."""
-    found = hashlib.sha256()
-    root = Path(model.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
-    return found.hexdigest()[:16]

@@ -32,7 +32,8 @@ def summarise(
                           true where its first budget is enough. ``labels_low`` and ``labels_high``
                           over the seeds that get there, ``reached`` of them
     ``saving``            the labels that random needs, divided by these, with ``saving_low`` and
-                          ``saving_high`` over the seeds; None where one of both does not get there
+                          ``saving_high`` over the seeds; None where one of both does not get there,
+                          or both have it at the first budget
     """
     by_name = {name: _curves(runs, name) for name in strategies}
     reference = by_name.get(REFERENCE) or _curves(runs, REFERENCE)
@@ -124,4 +125,6 @@ def _reach(curve: Sequence[Point], target: float | None) -> Reached | None:
 
 
 def _saving(needed: Reached | None, own: Reached | None) -> float | None:
-    return needed.labels / own.labels if needed and own else None
+    if needed is None or own is None or (needed.at_most and own.at_most):
+        return None
+    return needed.labels / own.labels

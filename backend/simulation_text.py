@@ -23,7 +23,7 @@ def spread(part: Part, low: str = "low", high: str = "high") -> str:
 
 def gain(part: Part) -> str:
     """The difference to random in points, with its sign."""
-    return NOTHING if part["gain"] is None else f"{100 * part['gain']:+.1f}"
+    return NOTHING if part["gain"] is None else f"{100 * part['gain']:+.1f}".replace("-", "−")
 
 
 def labels_needed(part: Part) -> str:
@@ -72,7 +72,8 @@ def _sentence(reference: Part, part: Part, goal: str) -> str:
             f"For {goal} {name} needs {labels_needed(part)} labels; {REFERENCE} does not get there "
             f"with {last:,}."
         )
+    saved = "" if part["saving"] is None else f": {times(part)}"
     return (
         f"For {goal} {REFERENCE} needs {labels_needed(reference)} labels, {name} "
-        f"{labels_needed(part)}: {times(part)}."
+        f"{labels_needed(part)}{saved}."
     )
