@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ArgumentError
+from model.queries.badge import badge
+from model.queries.bald import bald
+from model.queries.coreset import coreset
 from model.queries.entropy import entropy
 from model.queries.least_confidence import least_confidence
 from model.queries.margin import margin
@@ -23,8 +26,11 @@ STRATEGIES: Mapping[str, Strategy] = {
     "least-confidence": least_confidence,
     "margin": margin,
     "entropy": entropy,
+    "coreset": coreset,
+    "badge": badge,
     "typiclust": typiclust,
     "uherding": uherding,
+    "bald": bald,
 }
 
 
