@@ -15,13 +15,13 @@ from model.head import power_normalise
 
 Array = NDArray[np.float32]
 
-SIMILARITY = 0.95
+SIMILARITY = 0.97
 """Cosine similarity from which on two images are near-duplicates; docs/audit.md has the
 measurements."""
 
 # What a similarity in single precision may be off by.
 _SLACK = 1e-4
-_AXES, _SAMPLE = 128, 2048
+_AXES, _SAMPLE = 128, 512
 _ROWS, _COLUMNS, _PAIRS = 512, 8192, 4096
 
 
@@ -60,13 +60,13 @@ class _Groups:
     def __init__(self, before: NDArray[np.floating], rows: NDArray[np.floating], similarity: float):
         self.before, self.rows, self.similarity = before, rows, similarity
         self.m, self.n = len(before), len(rows)
-        axes = _axes(rows if len(rows) else before)
-        # Of each leader so far: its reduced row and its position.
-        self.reduced = np.empty((self.m + self.n, axes.shape[1] + 1), dtype=np.float32)
-        for start in range(0, self.m + self.n, _COLUMNS):
-            block = np.arange(start, min(start + _COLUMNS, self.m + self.n))
+        total = self.m + self.n
+        axes = _axes(self.unit(np.arange(0, total, max(1, total // _SAMPLE))))
+        self.reduced = np.empty((total, axes.shape[1] + 1), dtype=np.float32)
+        for start in range(0, total, _COLUMNS):
+            block = np.arange(start, min(start + _COLUMNS, total))
             self.reduced[block] = _reduce(self.unit(block), axes)
-        self.leads = np.zeros(self.m + self.n, dtype=np.bool_)
+        self.leads = np.zeros(total, dtype=np.bool_)
         self.leads[: self.m] = True
 
     def unit(self, positions: NDArray[np.int64]) -> Array:
@@ -129,12 +129,15 @@ class _Groups:
         return np.round(found, 7)
 
 
-def _axes(rows: NDArray[np.floating]) -> Array:
-    """(d, k) orthonormal columns, in which the rows differ most."""
-    step = max(1, len(rows) // _SAMPLE)
-    unit = power_normalise(rows[::step][:_SAMPLE]).astype(np.float64)
-    _, vectors = np.linalg.eigh(unit.T @ unit)
-    return np.asarray(vectors[:, ::-1][:, :_AXES], dtype=np.float32)
+def _axes(unit: Array) -> Array:
+    """(d, k) orthonormal columns, in which the (s, d) rows of a sample have most of their length.
+
+    Any orthonormal columns would do; the better they are, the fewer pairs are left to compare.
+    """
+    sample = unit.astype(np.float64)
+    _, vectors = np.linalg.eigh(sample @ sample.T)
+    strongest = vectors[:, ::-1][:, : min(_AXES, *sample.shape)]
+    return np.asarray(np.linalg.qr(sample.T @ strongest)[0], dtype=np.float32)
 
 
 def _reduce(unit: Array, axes: Array) -> Array:
