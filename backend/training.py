@@ -25,6 +25,7 @@ from backend.id_ranges import ranges_of
 from backend.judging import TRAINED_ON, Challenger, judge, looks_so_far
 from backend.lease import Leases
 from backend.measuring import measure
+from backend.orders import wanted_strategy
 from backend.pool_priors import PoolPriors
 from backend.projects import newest_version
 from backend.settings import Settings
@@ -143,7 +144,7 @@ def challenge(
         "gate": asdict(decision),
         "seconds": round(time.time() - started, 3),
     }
-    manifest = _manifest(found.state, settings, metrics, learnable)
+    manifest = _manifest(found, settings, metrics, learnable)
     if tuned is not None:
         manifest[MANIFEST_KEY] = tuned.manifest()
     return Candidate(
@@ -209,12 +210,13 @@ def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
 @dataclass(frozen=True, eq=False)
 class _Gathered:
     """The labels as they are, with their embeddings by each backbone; ``number`` and ``title`` are
-    those of the next version and of the project."""
+    those of the next version and of the project, ``strategy`` is what picks for it."""
 
     state: LearningState
     data: dict[str, list[LabelledImages]]
     number: int
     title: str
+    strategy: str
     looks: int
 
 
@@ -235,6 +237,7 @@ def _gather(
             },
             newest.number + 1 if newest else 1,
             project.title,
+            wanted_strategy(project, settings.strategy),
             looks_so_far(session, project_id),
         )
 
@@ -311,19 +314,19 @@ def _finish(
 
 
 def _manifest(
-    state: LearningState,
+    found: _Gathered,
     settings: Settings,
     metrics: Mapping[str, Any],
     learned: Sequence[LabelledImages],
 ) -> dict[str, Any]:
     return {
-        "labels": state.labels,
-        "labels_digest": state.digest,
+        "labels": found.state.labels,
+        "labels_digest": found.state.digest,
         TRAINED_ON: {
             part.control.name: ranges_of(part.task_ids[~part.held_out]) for part in learned
         },
         "seed": settings.seed,
-        "strategy": settings.strategy,
+        "strategy": found.strategy,
         "metrics": dict(metrics),
         "libraries": _library_versions(),
     }
