@@ -8,8 +8,6 @@ from model.queries import Answers, Pool, pick
 from model.queries.radius import cover_radius
 from model.queries.scores import pool_uncertainty
 
-NONE = np.zeros(0, dtype=np.int64)
-
 
 def kernel_of(pool: Pool, radius: float) -> np.ndarray:
     rows = power_normalise(pool.embeddings).astype(np.float64)
@@ -49,20 +47,16 @@ def test_each_pick_adds_the_most(seed: int, m: int, kind: str):
         assert found[chosen] == pytest.approx(found[free].max(), rel=1e-4, abs=1e-5)
 
 
-def directions(*degrees: float) -> np.ndarray:
-    """Embeddings whose power-normalised rows point into these directions of the plane."""
-    angles = np.deg2rad(np.array(degrees))
-    points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return np.sign(points) * points**2
-
-
 def test_coverage_by_hand():
-    # Without answers: the middle of the group of three covers most, then the pair's nearer one,
-    # since the lone image at 180° stands for itself only.
-    pool = Pool.of(directions(0, 10, 20, 90, 95, 180), None)
-    picks = pick("uherding", pool, 3, np.random.default_rng(0)).tolist()
-    assert picks[0] == 1 or picks[0] == 2
-    assert picks[1] in {3, 4, 5}
+    # Three, two and one equal images at right angles, nothing known: σ² is 0.49 · 2, so k across
+    # is exp(-2 / 0.98) = 0.13. One of the three adds 3 + 3 · 0.13, of the two 2 + 4 · 0.13, the
+    # lone one 1 + 5 · 0.13; then 2 · 0.87 and 0.87 are left, and then nothing.
+    pool = Pool.of(np.eye(3)[[0, 0, 0, 1, 1, 2]], None)
+    for seed in range(5):
+        picks = pick("uherding", pool, 6, np.random.default_rng(seed)).tolist()
+        assert picks[0] in {0, 1, 2}
+        assert picks[1] in {3, 4}
+        assert picks[2] == 5
 
 
 def test_uncertainty_moves_the_pick_by_hand():
@@ -81,17 +75,13 @@ def test_an_image_beside_a_label_comes_last_however_unsure():
     assert picks[-1] == 4
 
 
-def test_answers_that_are_all_certain_leave_coverage():
+def test_answers_that_are_certain_of_all_without_a_label_leave_coverage():
     embeddings = np.random.default_rng(0).standard_normal((20, 4))
-    certain = Pool.of(embeddings, np.tile([1.0, 0.0], (20, 1)))
-    picks = [
-        pick("uherding", p, 5, np.random.default_rng(0)) for p in (certain, pool_alone(certain))
-    ]
+    certain = np.tile([1.0, 0.0], (20, 1))
+    certain[3] = 0.5
+    known, alone = Pool.of(embeddings, certain, [3]), Pool.of(embeddings, None, [3])
+    picks = [pick("uherding", pool, 5, np.random.default_rng(0)) for pool in (known, alone)]
     np.testing.assert_array_equal(picks[0], picks[1])
-
-
-def pool_alone(pool: Pool) -> Pool:
-    return Pool(pool.embeddings, (), pool.labelled, pool.barred)
 
 
 @pytest.mark.parametrize("kind", ["none", "single"])
