@@ -70,8 +70,10 @@ def probabilities(asked: Head, matrix: np.ndarray) -> np.ndarray:
 def pool_of(rows: int, width: int, dtype: str, labelled: int) -> tuple[Pool, float]:
     """A pool, and the seconds that making it took beside what it is made of."""
     matrix, asked = embeddings(rows, width, dtype), head(width)
-    answers = Answers(probabilities(asked, matrix), False, asked)
     positions = np.random.default_rng(3).permutation(rows)[:labelled]
+    said = probabilities(asked, matrix)
+    counts = np.bincount(said[positions].argmax(axis=1), minlength=CLASSES)
+    answers = Answers(said, False, asked, counts)
     started = time.perf_counter()
     pool = Pool(matrix, (answers,), positions)
     return pool, time.perf_counter() - started

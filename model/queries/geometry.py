@@ -20,7 +20,11 @@ BLOCK = 2048
 
 def rows_at(pool: Pool, positions: NDArray[np.int64]) -> FloatArray:
     """(b,) positions in the pool -> (b, d) float32 rows of length 1, or 0 for a row of zeros."""
-    return power_normalise(pool.embeddings[positions])
+    rows = np.empty((len(positions), pool.embeddings.shape[1]), dtype=np.float32)
+    for start in range(0, len(positions), BLOCK):
+        part = slice(start, start + BLOCK)
+        rows[part] = power_normalise(pool.embeddings[positions[part]])
+    return rows
 
 
 def blocks(pool: Pool, positions: NDArray[np.int64]) -> Iterator[tuple[slice, FloatArray]]:
