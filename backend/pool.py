@@ -24,7 +24,7 @@ from backend.engine import LocalEngine
 from backend.errors import ImageError
 from backend.images import ImageFetcher, WorkingCopies
 from backend.store import Store
-from backend.tables import Embedding, ImageSource, Label, TaskImage
+from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,25 @@ def failed_images(session: Session, project_id: int, limit: int = 100) -> list[t
         .limit(limit)
     )
     return [(task_id, failure) for task_id, failure in session.execute(query)]
+
+
+def broken_tasks(session: Session, project_id: int) -> set[int]:
+    """Tasks that have no image at all, or only images that cannot be had."""
+    pending_or_ready = (
+        select(TaskImage.task_id)
+        .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
+        .where(
+            TaskImage.project_id == project_id,
+            ImageSource.source.is_(None)
+            | ImageSource.digest.is_not(None)
+            | (ImageSource.failure == ""),
+        )
+    )
+    return set(
+        session.scalars(
+            select(Task.id).where(Task.project_id == project_id, Task.id.not_in(pending_or_ready))
+        )
+    )
 
 
 def next_retry(session: Session, project_id: int) -> float | None:
