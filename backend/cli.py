@@ -15,6 +15,7 @@ from rich.table import Table
 from sqlalchemy import select
 
 from backend.cli_experiments import app as experiments
+from backend.cli_simulate import app as simulations
 from backend.command import Json, errors
 from backend.command import command as _command
 from backend.command import escaped as _escaped
@@ -331,6 +332,7 @@ def _left_out(status: ProjectStatus) -> list[str]:
 
 
 app.add_typer(experiments)
+app.add_typer(simulations)
 
 
 def main() -> None:

@@ -10,6 +10,16 @@ import typer
 
 from backend.command import Json, command, errors, escaped, print_table
 from backend.errors import SetupError
+from backend.experiment_options import (
+    Data,
+    InputSize,
+    Seed,
+    names,
+    progress_bar,
+    say_left_out,
+    stop,
+    tuning,
+)
 from backend.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -17,29 +27,10 @@ if TYPE_CHECKING:
     from backend.experiment_progress import ExperimentProgress
     from backend.labelled_data import Drawn, LabelledData
 
-INTERRUPTED = 130
-
 app = typer.Typer()
-Data = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATA",
-        help="Folder with a sub-folder of images for each class, or an .npz file with X_train, "
-        "y_train and perhaps X_test, y_test, class_names.",
-    ),
-]
 Labels = Annotated[
     int | None,
     typer.Option(min=2, help="Training images, of each class its share; all if left out."),
-]
-Seed = Annotated[
-    int | None, typer.Option(min=0, help="Seed of everything random; TIEBREAK_SEED if left out.")
-]
-InputSize = Annotated[
-    int | None,
-    typer.Option(
-        min=32, max=512, help="Input of pretrained networks in pixels; by default from the images."
-    ),
 ]
 AugmentationOption = Annotated[
     str | None,
@@ -91,16 +82,16 @@ def compare(
     from backend.compare_backbones import Comparison, plan_trials
 
     settings = load_settings()
-    trials = plan_trials(_names(backbones), _names(modes))
+    trials = plan_trials(names(backbones), names(modes))
     comparison = Comparison(
         trials,
-        _tuning(settings, seed, augmentation),
+        tuning(settings, seed, augmentation),
         labels=labels,
         test=test,
         input_size=input_size,
         epochs=epochs,
     )
-    with _progress() as progress:
+    with progress_bar() as progress:
         found, drawn = _images(
             data, comparison.tuning.seed, settings, progress, labels, test, input_size
         )
@@ -146,8 +137,8 @@ def tune(
     from backend.tune_run import TuneRun
 
     settings = load_settings()
-    defaults = _tuning(settings, seed, augmentation)
-    with _progress() as progress:
+    defaults = tuning(settings, seed, augmentation)
+    with progress_bar() as progress:
         found, drawn = _images(data, defaults.seed, settings, progress, labels, 1, input_size)
         run = TuneRun(found, drawn, Search(defaults, epochs, trials), settings, storage, out)
         run.start(backbone or settings.backbone, input_size, progress)
@@ -206,8 +197,7 @@ class _Run:
             print_table(comparison_table(self.rows))
             errors.print(f"The page: {escaped(str(self.out))}")
         if stopped:
-            errors.print("Stopped. The same command goes on from here.")
-            raise typer.Exit(INTERRUPTED)
+            stop()
         if not succeeded(self.rows):
             raise SetupError(
                 "Nothing could be compared: every row failed.", mend=self.rows[0]["mend"]
@@ -225,7 +215,8 @@ class _Run:
         }
 
     def _write(self) -> None:
-        from backend.compare_page import PageText, write_page
+        from backend.compare_page import PageText, comparison_page
+        from backend.experiment_page import write_page
         from backend.machine import machine_name
 
         left = len(self.comparison.trials) - len(self.rows)
@@ -237,7 +228,7 @@ class _Run:
             *([f"{left} rows are not done yet"] if left else []),
         ]
         text = PageText(f"Networks compared on {self.data.name}", ", ".join(parts), machine_name())
-        write_page(self.out, text, self.rows)
+        write_page(self.out, comparison_page(text, self.rows))
 
 
 def _images(
@@ -262,32 +253,10 @@ def _images(
         seed=seed,
         on_progress=lambda done, total: progress.tell("looking at images", done, total),
     )
-    if drawn.left_out:
-        progress.say(f"[yellow]![/] {len(drawn.left_out)} images cannot be read and are left out:")
-        for image, why in drawn.left_out[:5]:
-            progress.say(f"  {escaped(image)}: {escaped(why)}")
+    say_left_out(progress, drawn.left_out)
     held = ", held out from the rest" if data.held_out else ""
     progress.say(
         f"{escaped(data.name)}: {len(data.classes)} classes, {len(drawn.train):,} images to learn "
         f"from, {len(drawn.test):,} to test on{held}"
     )
     return data, drawn
-
-
-def _progress() -> ExperimentProgress:
-    from backend.experiment_progress import ExperimentProgress
-
-    return ExperimentProgress(errors)
-
-
-def _tuning(settings: Settings, seed: int | None, augmentation: str | None) -> Any:
-    from backend.tuning_options import tuning_options
-
-    changes: dict[str, Any] = {} if seed is None else {"seed": seed}
-    if augmentation is not None:
-        changes["augmentation"] = augmentation
-    return tuning_options(settings, **changes)
-
-
-def _names(listed: str) -> list[str]:
-    return [name.strip() for name in listed.split(",") if name.strip()]

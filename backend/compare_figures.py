@@ -8,8 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from backend.experiment_page import Figure, plain_figure
+
 Row = dict[str, Any]
-Figure = dict[str, Any]
 
 # Told apart by shape too, and as well on a light as on a dark page.
 LOOKS = {
@@ -73,7 +74,7 @@ def time_figure(rows: Sequence[Row]) -> Figure:
 
     figure.update_yaxes(title="accuracy, %")
     figure.update_layout(height=420)
-    return _plain(figure, legend=True)
+    return plain_figure(figure, legend=True)
 
 
 def cost_figure(rows: Sequence[Row]) -> Figure:
@@ -183,21 +184,8 @@ def _finished(
     order = [name_of(row) for row in reversed(rows)]
     figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True)
     figure.update_layout(height=_height(rows, extra, panels))
-    return _plain(figure, legend=legend)
+    return plain_figure(figure, legend=legend)
 
 
 def _height(rows: Sequence[Row], extra: int, panels: int) -> int:
     return extra + panels * max(4, len(rows)) * ROW_HEIGHT
-
-
-def _plain(figure: go.Figure, *, legend: bool) -> Figure:
-    figure.update_layout(
-        template="none",
-        showlegend=legend,
-        margin={"l": 10, "r": 10, "t": 30 if legend else 10, "b": 50},
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
-        font={"family": "system-ui, sans-serif", "size": 13},
-    )
-    figure.update_yaxes(automargin=True)
-    plain: Figure = figure.to_plotly_json()
-    return plain

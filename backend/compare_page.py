@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from flask import Flask
-from plotly.offline import get_plotlyjs
 
 from backend.compare_figures import FIGURES
 from backend.compare_table import NOTHING, millions, number, percent, seconds
-from backend.errors import SetupError
+from backend.experiment_page import Plot, render_page
 
-PAGES = Path(__file__).with_name("pages")
 HEADINGS = (
     "backbone",
     "mode",
@@ -40,47 +33,21 @@ class PageText:
     machine: str
 
 
-def write_page(path: Path, text: PageText, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the page of ``rows``, best first; the one that was there stays until it is whole.
-
-    :class:`SetupError` when it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(render_page(text, rows), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise SetupError(
-            f"{path} cannot be written ({error.strerror}).",
-            mend="Name a place that can be, with --out.",
-        ) from None
-
-
-def render_page(text: PageText, rows: Sequence[dict[str, Any]]) -> str:
-    """The page as HTML."""
+def comparison_page(text: PageText, rows: Sequence[dict[str, Any]]) -> str:
+    """The page of ``rows`` as HTML, best first."""
     ordered = sorted(rows, key=_place)
     good = [row for row in ordered if not row["error"]]
     shown = FIGURES if good else ()
-    templates = Flask(__name__, template_folder=str(PAGES / "templates")).jinja_env
-    return templates.get_template("compare.html").render(
+    return render_page(
+        "compare.html",
+        [Plot(key, title, said, draw(good)) for key, title, said, draw in shown],
         title=text.title,
         subtitle=text.subtitle,
         machine=text.machine,
         best=_best(good),
         headings=HEADINGS,
         lines=[_line(row) for row in ordered],
-        figures=[
-            {"id": f"plot-{key}", "title": title, "text": said} for key, title, said, _ in shown
-        ],
-        style=(PAGES / "static" / "tiebreak.css").read_text(encoding="utf-8"),
-        plotly=get_plotlyjs(),
-        drawings=_script_json({f"plot-{key}": draw(good) for key, _, _, draw in shown}),
     )
-
-
-def _script_json(value: object) -> str:
-    """JSON that cannot end the script element that it stands in."""
-    return json.dumps(value).replace("<", "\\u003c")
 
 
 def _place(row: dict[str, Any]) -> tuple[bool, float]:

@@ -58,7 +58,7 @@ def compare_versions(
         controls = controls_of(project)
         seen = [
             [
-                labelled_images(session, project, control, backbone, settings.holdout_share)
+                labelled_images(session, project, control, backbone, settings.audit_share)
                 for control in controls
             ]
             for backbone in (before.backbone, after.backbone)

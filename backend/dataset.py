@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from backend.groups import known_images
 from backend.label_config import Control
-from backend.pool import load_embeddings
 from backend.sync import AGREED, controls_of
 from backend.tables import Label, Project, TaskImage
-from model.audit import in_holdout
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The labels of one control whose images are embedded, in or out of the holdout.
+    """The labels of one control whose images are embedded, in or out of the audit set.
 
     ``targets`` is (n,) int positions in the control's classes, or (n, k) bool for a multiple one;
     ``digests`` are the n SHA-256 of the images.
@@ -83,7 +82,7 @@ def learning_state(session: Session, project: Project, backbone: str) -> Learnin
 
 
 def labelled_images(
-    session: Session, project: Project, control: Control, backbone: str, holdout_share: float
+    session: Session, project: Project, control: Control, backbone: str, audit_share: float
 ) -> LabelledImages:
     """The agreed labels of a control, with their embeddings."""
     labelled = exists().where(
@@ -92,24 +91,23 @@ def labelled_images(
         Label.control == control.name,
         Label.status == AGREED,
     )
-    ids, vectors, digests = load_embeddings(
-        session, project.id, control.data_key, backbone, labelled
-    )
+    found = known_images(session, project.id, control.data_key, backbone, labelled)
     agreed = select(Label.task_id, Label.choices).where(
         Label.project_id == project.id,
         Label.control == control.name,
         Label.status == AGREED,
     )
     choices = {row.task_id: row.choices for row in session.execute(agreed)}
+    said = [choices[int(task_id)] for task_id in found.task_ids]
     # A config that has just changed is known here before its labels have been read anew.
-    fits = np.array([fits_control(choices[int(t)], control) for t in ids], dtype=bool)
+    fits = np.array([fits_control(each, control) for each in said], dtype=bool)
     return LabelledImages(
         control,
-        ids[fits],
-        vectors[fits],
-        encode_targets([choices[int(t)] for t in ids[fits]], control),
-        np.array([in_holdout(digest, holdout_share) for digest in digests], dtype=bool)[fits],
-        np.array(digests, dtype="U64")[fits],
+        found.task_ids[fits],
+        found.embeddings[fits],
+        encode_targets([each for each, kept in zip(said, fits, strict=True) if kept], control),
+        found.in_audit(audit_share)[fits],
+        np.array(found.digests, dtype="U64")[fits],
     )
 
 

@@ -15,8 +15,8 @@ from backend.finetune_files import Job, JobControl, JobOptions, JobRow
 from backend.label_config import Control
 from backend.settings import Settings
 from backend.sync import AGREED, controls_of
-from backend.tables import ImageSource, Label, Project, TaskImage
-from model.audit import in_holdout
+from backend.tables import ImageGroup, ImageSource, Label, Project, TaskImage
+from model.audit import in_audit
 
 
 @dataclass(frozen=True)
@@ -31,31 +31,36 @@ class LabelledImage:
 
 
 def labelled_pool(
-    session: Session, project: Project, holdout_share: float
+    session: Session, project: Project, audit_share: float
 ) -> tuple[LabelledImage, ...]:
-    """The images to learn from, by digest. Of an image that several tasks show, the label of the
-    first of them counts."""
+    """The images to learn from, by digest: those that have a group, and it is not in the audit set.
+
+    Of an image that several tasks show, the label of the first of them counts.
+    """
     found: dict[str, LabelledImage] = {}
     for control in controls_of(project):
         rows = session.execute(
-            select(Label.task_id, Label.choices, ImageSource, TaskImage.uri)
+            select(Label.task_id, Label.choices, ImageSource, TaskImage.uri, ImageGroup.leader)
             .join(
                 TaskImage,
                 (TaskImage.project_id == Label.project_id) & (TaskImage.task_id == Label.task_id),
             )
             .join(ImageSource, ImageSource.source == TaskImage.source)
+            .join(
+                ImageGroup,
+                (ImageGroup.project_id == project.id) & (ImageGroup.digest == ImageSource.digest),
+            )
             .where(
                 Label.project_id == project.id,
                 Label.control == control.name,
                 Label.status == AGREED,
                 TaskImage.data_key == control.data_key,
-                ImageSource.digest.is_not(None),
             )
             .order_by(Label.task_id)
         )
-        for task_id, choices, source, uri in rows:
+        for task_id, choices, source, uri, leader in rows:
             digest = str(source.digest)
-            if in_holdout(digest, holdout_share) or not fits_control(choices, control):
+            if in_audit(leader, audit_share) or not fits_control(choices, control):
                 continue
             known = found.get(digest)
             if known is None:

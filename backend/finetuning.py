@@ -137,7 +137,7 @@ class FineTuning:
             )
             if (session.scalar(agreed) or 0) < (learned or 0) * tools.settings.finetune_growth:
                 return False
-            images = labelled_pool(session, project, tools.settings.holdout_share)
+            images = labelled_pool(session, project, tools.settings.audit_share)
         if not_due(images, controls_of(project), tools.settings, learned):
             return False
         want_fine_tune(tools.store, self.project_id, asked=False)
@@ -151,7 +151,7 @@ class FineTuning:
             return False
         with tools.store.read() as session:
             project = session.get_one(Project, self.project_id)
-            images = labelled_pool(session, project, tools.settings.holdout_share)
+            images = labelled_pool(session, project, tools.settings.audit_share)
         missing = [image for image in images if not tools.copies.has(image.digest)]
         if missing:
             self._fetch(missing[:FETCHED_AT_ONCE])
@@ -334,6 +334,7 @@ class FineTuning:
             champion if champion and comparable(champion, tuned.base) else None,
             serving,
             tuned,
+            tools.priors,
         )
         if not isinstance(found, Candidate):
             return None

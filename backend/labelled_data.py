@@ -134,8 +134,8 @@ def draw(
     no image to test.
     """
     parts = [
-        _subset(data.train, labels, np.random.default_rng([seed, 0])),
-        _subset(data.test, test, np.random.default_rng([seed, 1])),
+        subset(data.train, labels, np.random.default_rng([seed, 0])),
+        subset(data.test, test, np.random.default_rng([seed, 1])),
     ]
     total, looked = sum(map(len, parts)), 0
     readable, left_out, sides = [], [], []
@@ -146,7 +146,7 @@ def draw(
                 sides.append(min(part.source.size(int(row))))
                 good.append(position)
             except ImageError as error:
-                left_out.append((_image_name(part, int(row)), error.message))
+                left_out.append((image_name(part, int(row)), error.message))
             looked += 1
             if on_progress is not None:
                 on_progress(looked, total)
@@ -163,11 +163,13 @@ def draw(
     return Drawn(train, judged, int(np.median(sides[: len(train)])), left_out)
 
 
-def _subset(part: ImageSet, size: int | None, generator: np.random.Generator) -> ImageSet:
+def subset(part: ImageSet, size: int | None, generator: np.random.Generator) -> ImageSet:
+    """At most ``size`` images, of every class its share; all of them without a size."""
     if size is None or size >= len(part):
         return part
     return part.at(stratified_subset(part.targets, size, generator))
 
 
-def _image_name(part: ImageSet, row: int) -> str:
+def image_name(part: ImageSet, row: int) -> str:
+    """What to call an image: its file, or its row in the array."""
     return str(part.source.paths[row]) if isinstance(part.source, FileImages) else f"row {row}"

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
+from sqlalchemy import Select, and_, distinct, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend.engine import LocalEngine
 from backend.errors import ImageError
 from backend.images import ImageFetcher, WorkingCopies
 from backend.store import Store
-from backend.tables import Embedding, ImageSource, Label, TaskImage
+from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
 
 log = logging.getLogger(__name__)
 
@@ -97,35 +97,6 @@ def remember_digest(store: Store, source: str, digest: str) -> None:
     _remember_sources(store, {source: _Fetched(digest, None, None)})
 
 
-def load_embeddings(
-    session: Session,
-    project_id: int,
-    data_key: str,
-    backbone: str,
-    *conditions: ColumnElement[bool],
-) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """Embeddings of the project's tasks that have one.
-
-    Returns:
-        Task ids (n,) int64, embeddings (n, width) float16 and the n image digests, in the order of
-        the task ids. ``conditions`` narrow the tasks down, in terms of :class:`TaskImage`.
-    """
-    rows = session.execute(
-        select(TaskImage.task_id, Embedding.vector, Embedding.digest)
-        .join(ImageSource, ImageSource.source == TaskImage.source)
-        .join(Embedding, Embedding.digest == ImageSource.digest)
-        .where(
-            TaskImage.project_id == project_id,
-            TaskImage.data_key == data_key,
-            Embedding.backbone == backbone,
-            *conditions,
-        )
-        .order_by(TaskImage.task_id)
-    ).all()
-    ids = np.array([row[0] for row in rows], dtype=np.int64)
-    return ids, from_bytes([row[1] for row in rows]), [row[2] for row in rows]
-
-
 def to_bytes(vector: NDArray[Any]) -> bytes:
     """A vector as little-endian float16."""
     return vector.astype("<f2").tobytes()
@@ -170,6 +141,25 @@ def failed_images(session: Session, project_id: int, limit: int = 100) -> list[t
         .limit(limit)
     )
     return [(task_id, failure) for task_id, failure in session.execute(query)]
+
+
+def broken_tasks(session: Session, project_id: int) -> set[int]:
+    """Tasks that have no image at all, or only images that cannot be had."""
+    pending_or_ready = (
+        select(TaskImage.task_id)
+        .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
+        .where(
+            TaskImage.project_id == project_id,
+            ImageSource.source.is_(None)
+            | ImageSource.digest.is_not(None)
+            | (ImageSource.failure == ""),
+        )
+    )
+    return set(
+        session.scalars(
+            select(Task.id).where(Task.project_id == project_id, Task.id.not_in(pending_or_ready))
+        )
+    )
 
 
 def next_retry(session: Session, project_id: int) -> float | None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from backend.finetunes import fine_tune_json, newest_fine_tune
 from backend.hints import add_hint
+from backend.orders import wanted_name
 from backend.pool import count_images, failed_images
 from backend.store import Store
 from backend.sync import AGREED, controls_of, set_config
@@ -73,6 +74,7 @@ class ProjectStatus:
     id: int
     title: str
     version: str
+    order: str
     served: str
     tasks: int
     labelled: int
@@ -111,6 +113,7 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         id=project.id,
         title=project.title,
         version=version_name(project.champion),
+        order=wanted_name(session, project),
         served=project.served,
         tasks=count(),
         labelled=count(Task.annotations > 0),

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from backend.command import errors, escaped, print_table
 from backend.compare_backbones import load_network
 from backend.errors import SetupError
+from backend.experiment_options import stop
 from backend.experiment_progress import ExperimentProgress
 from backend.labelled_data import Drawn, LabelledData
 from backend.settings import Settings
@@ -18,8 +17,6 @@ from backend.tune import Judged, Search, finished, held_rows, open_study, ranked
 from backend.tune_table import gain_sentence, trial_line, trials_table
 from backend.winner_file import write_winner
 from model.backbones import Backbone, check_backbone, default_input_size
-
-INTERRUPTED = 130
 
 
 @dataclass
@@ -78,8 +75,7 @@ class TuneRun:
                 print(gained)
                 errors.print(f"The winner: {escaped(str(self.out))}")
         if stopped:
-            errors.print("Stopped. The same command goes on from here.")
-            raise typer.Exit(INTERRUPTED)
+            stop()
         if not order:
             raise SetupError("No trial came to its end.", mend=self.trials[0].why)
         defaults = next((trial for trial in order if trial.defaults), None)

@@ -30,3 +30,20 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
             for control, samples in metrics["measures"].items()
         }
     return short
+
+
+def half_width(metrics: Mapping[str, Any]) -> float | None:
+    """Half of the 95% interval of the accuracy on the held-out labels, of the control that is known
+    least; None where one cannot be told yet. Of a multiple control it is the exact match's."""
+    widths = [_half_width(samples.get("held_out", {})) for samples in _measures(metrics)]
+    return None if not widths or None in widths else max(w for w in widths if w is not None)
+
+
+def _measures(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list((metrics.get("measures") or {}).values())
+
+
+def _half_width(measured: Mapping[str, Any]) -> float | None:
+    accuracy = measured.get("accuracy") or measured.get("exact_match") or {}
+    low, high = accuracy.get("low"), accuracy.get("high")
+    return None if low is None or high is None else float(high - low) / 2

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.embedded import add_arguments, load_embedded
+from benchmarks.labelled_embeddings import add_arguments, load_embeddings
 from benchmarks.replays import Replay, replay
 from benchmarks.report import report, say
 from model.forecast import MINIMUM_AUDITED, Forecast, Outlook, forecast, read_curve
@@ -228,7 +228,7 @@ def main() -> None:
     all_outcomes: dict[str, list[Outcome]] = {}
     all_hints: dict[str, list[Hint]] = {}
     for path in given.data:
-        data = load_embedded(path, given)
+        data = load_embeddings(path, given)
         for strategy in given.strategies.split(","):
             for seed in range(given.seeds):
                 found = replay(data, strategy, seed, given.most, given.cache)

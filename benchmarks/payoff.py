@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.embedded import Embedded, add_arguments, load_embedded
+from benchmarks.labelled_embeddings import LabelledEmbeddings, add_arguments, load_embeddings
 from benchmarks.replays import FIRST_PER_CLASS, GROWTH, LEAST_BATCH, Parts, parts, said
 from benchmarks.report import report, say
 from model.choosing import should_choose
@@ -49,7 +49,7 @@ class Look:
     switched: bool
 
 
-def reduced(data: Embedded, axes: int) -> Embedded:
+def reduced(data: LabelledEmbeddings, axes: int) -> LabelledEmbeddings:
     """The data on its first principal axes, found on 3,000 training images."""
     sample = data.train[:3000].astype(np.float32)
     middle = sample.mean(axis=0)
@@ -87,7 +87,7 @@ def labelled(
     return done[:most]
 
 
-def looks(data: Embedded, queue: str, seed: int, largest: int) -> Iterator[Look]:
+def looks(data: LabelledEmbeddings, queue: str, seed: int, largest: int) -> Iterator[Look]:
     """Both comparisons at every look at an audit set of up to ``largest`` labels."""
     images = parts(data, seed)
     sizes = [a for a in LOOKS if a <= min(largest, len(images.audit))]
@@ -154,7 +154,7 @@ def main() -> None:
     given = arguments.parse_args()
     found: dict[str, list[Look]] = {}
     for path in given.data:
-        data = load_embedded(path, given)
+        data = load_embeddings(path, given)
         data = reduced(data, given.axes) if given.axes else data
         for queue in given.queues.split(","):
             for seed in range(given.seeds):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from benchmarks.embedded import Embedded
+from benchmarks.labelled_embeddings import LabelledEmbeddings
 from benchmarks.report import say
 from model.head import Head, fit_head
 from model.uncertainty import uncertainty
@@ -57,7 +57,7 @@ class Parts:
     y_test: NDArray[np.int64]
 
 
-def parts(data: Embedded, seed: int) -> Parts:
+def parts(data: LabelledEmbeddings, seed: int) -> Parts:
     """Drawn anew for each seed; a sixth at most of the training images can be audited."""
     order = np.random.default_rng([seed, 0]).permutation(len(data.y_train))
     audit = min(AUDITABLE, len(order) // 6)
@@ -72,7 +72,7 @@ def parts(data: Embedded, seed: int) -> Parts:
     )
 
 
-def replay(data: Embedded, strategy: str, seed: int, most: int, cache: Path) -> Replay:
+def replay(data: LabelledEmbeddings, strategy: str, seed: int, most: int, cache: Path) -> Replay:
     """Label the pool up to ``most`` labels, by ``margin`` or at ``random``; kept in ``cache``."""
     name = f"{data.name}-{strategy}-{most}-{seed}"
     kept = cache / f"replay-{name}.npz"

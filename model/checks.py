@@ -21,6 +21,21 @@ def finite_matrix(name: str, values: ArrayLike, *, width: int | None = None) -> 
     return matrix
 
 
+def embedding_matrix(embeddings: ArrayLike, width: int | None = None) -> NDArray[np.float32]:
+    """``embeddings`` as a finite (n, d) float32 array, d at least 1, or ``width`` if given."""
+    try:
+        # What float32 cannot hold becomes infinite and is refused below.
+        with np.errstate(over="ignore"):
+            rows = np.asarray(embeddings).astype(np.float32, copy=False)
+    except (TypeError, ValueError):
+        raise ArgumentError("embeddings is not an array of numbers.") from None
+    wanted = "(n, d)" if width is None else f"(n, {width})"
+    if rows.ndim != 2 or rows.shape[1] == 0 or (width is not None and rows.shape[1] != width):
+        raise ArgumentError(f"embeddings has shape {rows.shape}; {wanted} is needed.")
+    check_finite("embeddings", rows)
+    return rows
+
+
 def check_finite(name: str, matrix: NDArray[np.floating]) -> None:
     """ArgumentError for the first NaN or infinity in an (n, m) array."""
     bad = ~np.isfinite(matrix)

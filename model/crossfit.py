@@ -1,4 +1,5 @@
-"""A linear classifier whose penalty and temperature are chosen on rows it has not seen."""
+"""A linear classifier whose penalty, temperature and trust in the unlabelled images are chosen on
+rows it has not seen."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from model.calibrate import fit_temperature, temper_confidence
 from model.linear import PrincipalAxes, fit_linear, principal_axes
 from model.metrics import log_loss
+from model.pool_prior import PoolPrior
 
 Array = NDArray[np.float64]
 
@@ -29,6 +31,9 @@ CALIBRATION_ROWS_EACH_SIDE = 5
 MANY_ROWS = 1000
 LEAST_GAIN_OF_MANY = 0.1
 TOLERANCE, TOLERANCE_OF_MANY = 1e-3, 1e-2
+# By how much the pool's shares, 0 to 1, move a logit: chosen like the penalty, the pool's own
+# word ignored among them. With many rows only whether to listen is.
+TRUSTS, TRUSTS_OF_MANY, DEFAULT_TRUST = (0.0, 6.0, 12.0, 20.0), (0.0, 12.0), 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,7 @@ class CrossFit:
     ``temperature``  (1,) float32, or (k,) with ``multiple``
     ``out_of_fold``  (n, k) logits, NaN in rows that were not tested; None without folds
     ``penalty``      the one chosen
+    ``trust``        how strongly the unlabelled images count, 0 where they do not
     """
 
     weights: Array
@@ -46,6 +52,7 @@ class CrossFit:
     temperature: NDArray[np.float32]
     out_of_fold: Array | None
     penalty: float
+    trust: float = 0.0
 
 
 def cross_fit(
@@ -55,6 +62,7 @@ def cross_fit(
     *,
     multiple: bool,
     honest: NDArray[np.bool_] | None = None,
+    pool: PoolPrior | None = None,
 ) -> CrossFit:
     """Fit (n, d) ``rows`` to (n, k) ``targets``; ``folds`` as :mod:`model.folds` gives them.
 
@@ -62,13 +70,15 @@ def cross_fit(
 
     Goes from the strongest penalty to the weakest until the cross-validated log loss, at the
     temperature that suits each best, gets worse (above 1,000 rows: is no longer 10% better).
-    Without ``multiple`` every class needs a row.
+    Without ``multiple`` every class needs a row, and with a ``pool`` the same is done for several
+    degrees of trust in it: the logits are then trust times the pool's shares plus what is fitted
+    on top. Each fold's model has shares of its own, from the labels that it may know.
 
     Runs on one core: beside a busy server, the linear algebra library's threads wait for each
     other longer than they work (measured: 31 s instead of 5 s on two shared cores).
     """
     with threadpool_limits(limits=1, user_api="blas"):
-        return _cross_fit(rows, targets, folds, multiple, honest)
+        return _cross_fit(rows, targets, folds, multiple, honest, None if multiple else pool)
 
 
 def calibrated(
@@ -85,36 +95,121 @@ def _cross_fit(
     folds: NDArray[np.int64] | None,
     multiple: bool,
     honest: NDArray[np.bool_] | None,
+    pool: PoolPrior | None,
 ) -> CrossFit:
-    axes = principal_axes(rows)
     included: Array = _learned_rows(len(rows), folds)
-    start: Array = np.zeros((axes.scores.shape[1] + 1, included.shape[1], targets.shape[1]))
-    if multiple:
-        included, start[-1] = _learned_classes(targets, included)
     flags = targets.astype(np.float64)
+    shares = None if pool is None else _Shares(pool, rows, flags, included[:, :, 0])
+    fitting = _Fitting(principal_axes(rows), flags, included, multiple, shares)
     if folds is None:
-        found = fit_linear(axes, flags, included, DEFAULT_PENALTY, multiple=multiple, start=start)
-        weights, bias = axes.unfold(found[:-1, -1], found[-1, -1])
-        return CrossFit(weights, bias, _ones(targets, multiple), None, DEFAULT_PENALTY)
+        return fitting.untested(DEFAULT_PENALTY, DEFAULT_TRUST if shares else 0.0)
     tested = folds >= 0 if honest is None else (folds >= 0) & honest
+    many = len(rows) > MANY_ROWS
+    trusts = (0.0,) if shares is None else TRUSTS_OF_MANY if many else TRUSTS
     best: CrossFit | None = None
     least = np.inf
-    many = len(rows) > MANY_ROWS
+    for trust in trusts:
+        found, loss = _best_penalty(fitting, targets, np.where(tested, folds, -1), trust, many)
+        if loss < least:
+            best, least = found, loss
+    assert best is not None
+    return best
+
+
+class _Shares:
+    """What the pool says of n labelled rows, to each of f models, and the maps that say it."""
+
+    def __init__(self, pool: PoolPrior, rows: Array, flags: Array, included: Array) -> None:
+        self.weights, self.bias = pool.directions(
+            pool.seeds(rows.astype(np.float32)), flags, included
+        )
+        self.logits = np.stack(
+            [rows @ part + bias for part, bias in zip(self.weights, self.bias, strict=True)], axis=1
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitting:
+    """The rows in their axes, what each model learns of them, and what the pool adds."""
+
+    axes: PrincipalAxes
+    flags: Array
+    included: Array
+    multiple: bool
+    shares: _Shares | None
+
+    def start(self) -> tuple[Array, Array]:
+        """What each model may learn, and where it starts."""
+        f, k = self.included.shape[1], self.flags.shape[1]
+        start: Array = np.zeros((self.axes.scores.shape[1] + 1, f, k))
+        if not self.multiple:
+            return self.included, start
+        included, start[-1] = _learned_classes(self.flags > 0, self.included)
+        return included, start
+
+    def offset(self, trust: float) -> Array | None:
+        """(n, f, k) the logits that the pool gives."""
+        return trust * self.shares.logits if self.shares is not None and trust else None
+
+    def unfold(self, solution: Array, trust: float) -> tuple[Array, Array]:
+        """The (d, k) weights and (k,) bias of the model of all rows."""
+        weights, bias = self.axes.unfold(solution[:-1, -1], solution[-1, -1])
+        if self.shares is None or not trust:
+            return weights, bias
+        return weights + trust * self.shares.weights[-1], bias + trust * self.shares.bias[-1]
+
+    def untested(self, penalty: float, trust: float) -> CrossFit:
+        """The fit where nothing can be chosen."""
+        included, start = self.start()
+        found = fit_linear(
+            self.axes,
+            self.flags,
+            included,
+            penalty,
+            multiple=self.multiple,
+            start=start,
+            offset=self.offset(trust),
+        )
+        weights, bias = self.unfold(found, trust)
+        ones = _ones(self.flags > 0, self.multiple)
+        return CrossFit(weights, bias, ones, None, penalty, trust)
+
+
+def _best_penalty(
+    fitting: _Fitting,
+    targets: NDArray[np.bool_],
+    tested: NDArray[np.int64],
+    trust: float,
+    many: bool,
+) -> tuple[CrossFit, float]:
+    """The fit of the best penalty at one degree of trust, and its cross-validated log loss;
+    ``tested`` is the fold of the rows that are tested, -1 for the others."""
+    included, start = fitting.start()
+    offset, judged = fitting.offset(trust), tested >= 0
     worthwhile, tolerance = (LEAST_GAIN_OF_MANY, TOLERANCE_OF_MANY) if many else (0.0, TOLERANCE)
+    best: CrossFit | None = None
+    least = np.inf
     for penalty in PENALTIES:
         start = fit_linear(
-            axes, flags, included, penalty, multiple=multiple, start=start, tolerance=tolerance
+            fitting.axes,
+            fitting.flags,
+            included,
+            penalty,
+            multiple=fitting.multiple,
+            start=start,
+            tolerance=tolerance,
+            offset=offset,
         )
-        logits = _out_of_fold(axes, start, np.where(tested, folds, -1))
-        temperature, loss = _calibrated_loss(logits[tested], targets[tested], multiple)
+        logits = _out_of_fold(fitting.axes, start, tested, offset)
+        temperature, loss = _calibrated_loss(logits[judged], targets[judged], fitting.multiple)
         previous, least = least, min(least, loss)
         if loss < previous:
-            weights, bias = axes.unfold(start[:-1, -1], start[-1, -1])
-            best = CrossFit(weights, bias, temperature, logits, penalty)
+            weights, bias = fitting.unfold(start, trust)
+            best = CrossFit(weights, bias, temperature, logits, penalty, trust)
         if loss >= previous * (1 - worthwhile):
             break
     assert best is not None
-    return best
+    return best, least
 
 
 def _learned_rows(n: int, folds: NDArray[np.int64] | None) -> Array:
@@ -138,11 +233,15 @@ def _learned_classes(targets: NDArray[np.bool_], rows: Array) -> tuple[Array, Ar
     return rows * ((yes > 0) & (no > 0)), np.log((yes + 1) / (no + 1))
 
 
-def _out_of_fold(axes: PrincipalAxes, solution: Array, folds: NDArray[np.int64]) -> Array:
+def _out_of_fold(
+    axes: PrincipalAxes, solution: Array, folds: NDArray[np.int64], offset: Array | None
+) -> Array:
     logits = np.full((len(folds), solution.shape[2]), np.nan)
     for fold in range(int(folds.max()) + 1):
         held = folds == fold
         logits[held] = axes.scores[held] @ solution[:-1, fold] + solution[-1, fold]
+        if offset is not None:
+            logits[held] += offset[held, fold]
     return logits
 
 

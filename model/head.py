@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from model.checks import (
-    check_finite,
     class_flags,
     class_positions,
+    embedding_matrix,
     row_flags,
     whole_numbers,
 )
@@ -25,6 +25,7 @@ from model.crossfit import CrossFit, calibrated, cross_fit
 from model.errors import ArgumentError
 from model.folds import class_folds, flag_folds
 from model.head_metrics import measure, unmeasured
+from model.pool_prior import PoolPrior
 from model.thresholds import NEUTRAL, fit_thresholds
 
 FloatArray = NDArray[np.float32]
@@ -71,24 +72,29 @@ class Head:
             object.__setattr__(self, "thresholds", np.full(k, NEUTRAL, dtype=np.float32))
         _check_thresholds(self.thresholds, wanted if self.multiple else None)
 
-    def logits(self, embeddings: ArrayLike) -> FloatArray:
+    def logits(self, embeddings: ArrayLike, *, normalised: bool = False) -> FloatArray:
         """(n, d) embeddings of any float type -> (n, k) float32 logits, before the temperature.
+
+        ``normalised``: the rows come from :func:`power_normalise` already, which saves most of the
+        time where the same ones are asked about often.
 
         ArgumentError when the width is not d or a value is NaN or infinite.
         """
-        rows = _checked_embeddings(embeddings, width=self.weights.shape[0])
+        rows = embedding_matrix(embeddings, width=self.weights.shape[0])
         result = np.empty((len(rows), len(self.classes)), dtype=np.float32)
         for start in range(0, len(rows), _BLOCK):
-            block = power_normalise(rows[start : start + _BLOCK])
+            block = rows[start : start + _BLOCK]
+            block = block if normalised else power_normalise(block)
             result[start : start + _BLOCK] = block @ self.weights + self.bias
         return result
 
-    def probabilities(self, embeddings: ArrayLike) -> FloatArray:
+    def probabilities(self, embeddings: ArrayLike, *, normalised: bool = False) -> FloatArray:
         """(n, d) embeddings -> (n, k) float32 calibrated probabilities in [0, 1].
 
-        Softmax rows that sum to 1, or with ``multiple`` one sigmoid for each class.
+        Softmax rows that sum to 1, or with ``multiple`` one sigmoid for each class. ``normalised``
+        as in :meth:`logits`.
         """
-        logits = self.logits(embeddings)
+        logits = self.logits(embeddings, normalised=normalised)
         return calibrated(logits, self.temperature, self.multiple).astype(np.float32)
 
     def to_arrays(self) -> dict[str, FloatArray]:
@@ -124,10 +130,11 @@ class HeadFit:
                      honest. None when nothing could be: fewer than two classes with two labels
                      each, or with ``multiple`` fewer than four rows.
     ``metrics``      ``n``, ``classes_present`` (classes with a label; with ``multiple``, with a
-                     yes), ``tested`` (rows with out-of-fold probabilities), ``penalty``, and over
-                     the tested rows ``accuracy`` (with ``multiple``, exact match), ``log_loss``,
-                     ``ece_before`` and ``ece_after`` the temperature; with ``multiple`` also
-                     ``micro_f1`` and ``macro_f1``, the mean over the classes with a tested yes.
+                     yes), ``tested`` (rows with out-of-fold probabilities), ``penalty``, ``trust``
+                     in the pool (0: none), and over the tested rows ``accuracy`` (with
+                     ``multiple``, exact match), ``log_loss``, ``ece_before`` and ``ece_after`` the
+                     temperature; with ``multiple`` also ``micro_f1`` and ``macro_f1``, the mean
+                     over the classes with a tested yes.
                      None where nothing was tested. What is said of a row, for exact match and
                      F1, goes by thresholds that other folds' rows chose.
     """
@@ -158,6 +165,7 @@ def fit_head(
     seed: int,
     groups: ArrayLike | None = None,
     honest: ArrayLike | None = None,
+    pool: PoolPrior | None = None,
 ) -> HeadFit:
     """Fit a calibrated linear classifier from scratch on (n, d) embeddings and their labels.
 
@@ -176,6 +184,10 @@ def fit_head(
     learned from only, and a group without an honest row is learned by the model of every fold.
     When nothing is honest, nothing is tested.
 
+    ``pool``, of embeddings of the same width, lets the unlabelled images have a say
+    (:mod:`model.pool_prior`), as far as the tested rows trust it; the head stays linear. With
+    ``multiple`` it is ignored.
+
     A class without labels gets probability 0 (its logit is -10,000). With ``multiple``, a class
     whose labels are all yes or all no gets the constant (yes + 1) / (n + 2), Laplace's rule of
     succession.
@@ -185,18 +197,20 @@ def fit_head(
     fewer than two classes with labels, or with ``multiple`` no row.
     """
     names = tuple(classes)
-    rows = power_normalise(_checked_embeddings(embeddings)).astype(np.float64)
+    rows = power_normalise(embedding_matrix(embeddings)).astype(np.float64)
     n = len(rows)
     split = _Split(
         np.random.default_rng(seed),
         None if groups is None else whole_numbers("groups", groups, length=n),
         None if honest is None else row_flags("honest", honest, length=n),
     )
+    if pool is not None and pool.width != rows.shape[1]:
+        raise ArgumentError(f"pool has width {pool.width}; {rows.shape[1]} is needed.")
     if multiple:
         labels = class_flags("targets", targets, length=n, class_count=len(names))
         return _fit_flags(rows, labels, names, split)
     positions = class_positions("targets", targets, length=n, class_count=len(names))
-    return _fit_classes(rows, positions, names, split)
+    return _fit_classes(rows, positions, names, split, pool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +223,11 @@ class _Split:
 
 
 def _fit_classes(
-    rows: Array, positions: NDArray[np.int64], names: tuple[str, ...], split: _Split
+    rows: Array,
+    positions: NDArray[np.int64],
+    names: tuple[str, ...],
+    split: _Split,
+    pool: PoolPrior | None,
 ) -> HeadFit:
     present, compact = np.unique(positions, return_inverse=True)
     if present.size < 2:
@@ -219,7 +237,7 @@ def _fit_classes(
         )
     folds = class_folds(compact, FOLDS, split.generator, split.groups, split.honest)
     flags = np.eye(present.size, dtype=np.bool_)[compact]
-    found = cross_fit(rows, flags, folds, multiple=False, honest=split.honest)
+    found = cross_fit(rows, flags, folds, multiple=False, honest=split.honest, pool=pool)
     weights = np.zeros((rows.shape[1], len(names)))
     bias = np.full(len(names), ABSENT_LOGIT)
     weights[:, present], bias[present] = found.weights, found.bias
@@ -250,7 +268,7 @@ def _assemble(
     folds: NDArray[np.int64] | None,
 ) -> HeadFit:
     multiple = targets.ndim == 2
-    metrics = unmeasured(targets, found.penalty)
+    metrics = unmeasured(targets, found.penalty, found.trust)
     out_of_fold, thresholds = None, None
     if logits is not None and folds is not None:
         out_of_fold = calibrated(logits, found.temperature, multiple)
@@ -275,17 +293,3 @@ def _check_thresholds(thresholds: FloatArray | None, wanted: tuple[int] | None) 
         raise ArgumentError(f"thresholds has shape {shape}; {wanted} is needed.")
     if thresholds is not None and not ((thresholds > 0) & (thresholds <= 1)).all():
         raise ArgumentError(f"thresholds is {thresholds}; (0, 1] is allowed.")
-
-
-def _checked_embeddings(embeddings: ArrayLike, width: int | None = None) -> FloatArray:
-    try:
-        # What float32 cannot hold becomes infinite and is refused below.
-        with np.errstate(over="ignore"):
-            rows = np.asarray(embeddings).astype(np.float32, copy=False)
-    except (TypeError, ValueError):
-        raise ArgumentError("embeddings is not an array of numbers.") from None
-    wanted = "(n, d)" if width is None else f"(n, {width})"
-    if rows.ndim != 2 or rows.shape[1] == 0 or (width is not None and rows.shape[1] != width):
-        raise ArgumentError(f"embeddings has shape {rows.shape}; {wanted} is needed.")
-    check_finite("embeddings", rows)
-    return rows

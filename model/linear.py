@@ -68,6 +68,7 @@ def fit_linear(
     multiple: bool,
     start: Array | None = None,
     tolerance: float = 1e-3,
+    offset: Array | None = None,
 ) -> Array:
     """Fit f classifiers at once, each on its own share of the rows.
 
@@ -78,6 +79,7 @@ def fit_linear(
     ``included``  (n, f, 1) or (n, f, k) 0/1: which rows (and, for sigmoids, classes) each learns
     ``start``     (r + 1, f, k) solution of a nearby penalty
     ``tolerance`` slope at which a fit is done, in units of what chance alone makes of the labels
+    ``offset``    (n, f, k) logits that are there already: only what to add to them is fitted
     Returns (r + 1, f, k): weights, then the bias, on ``axes.scores``.
     """
     n, r = axes.scores.shape
@@ -92,6 +94,8 @@ def fit_linear(
     def value_and_slope(point: Array) -> tuple[float, Array]:
         scaled = point.reshape(r + 1, f * k) / unit
         logits = (scores @ scaled[:-1].astype(np.float32) + scaled[-1]).reshape(n, f, k)
+        if offset is not None:
+            logits = logits + offset
         loss, residual = _log_loss(logits, wanted, multiple)
         residual = (residual * included).reshape(n, f * k)
         pull = scores.T @ residual.astype(np.float32)

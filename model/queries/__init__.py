@@ -8,12 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ArgumentError
+from model.queries.auto import auto
+from model.queries.badge import badge
+from model.queries.bald import bald
+from model.queries.coreset import coreset
+from model.queries.entropy import entropy
+from model.queries.least_confidence import least_confidence
+from model.queries.margin import margin
 from model.queries.pool import Answers, Pool, Strategy
 from model.queries.random import random
+from model.queries.typiclust import typiclust
+from model.queries.uherding import uherding
 
 __all__ = ["STRATEGIES", "Answers", "Pool", "Strategy", "pick"]
 
-STRATEGIES: Mapping[str, Strategy] = {"random": random}
+STRATEGIES: Mapping[str, Strategy] = {
+    "auto": auto,
+    "random": random,
+    "least-confidence": least_confidence,
+    "margin": margin,
+    "entropy": entropy,
+    "coreset": coreset,
+    "badge": badge,
+    "typiclust": typiclust,
+    "uherding": uherding,
+    "bald": bald,
+}
 
 
 def pick(

@@ -15,7 +15,7 @@ from backend.pool import to_bytes
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import source_key
-from backend.tables import Embedding, ImageSource, Label, Project, Task, TaskImage
+from backend.tables import Embedding, ImageGroup, ImageSource, Label, Project, Task, TaskImage
 from tests.backend.peers import make, other, studio
 from tests.backend.prediction_keeper import keeper, keeper_client
 from tests.backend.saved_versions import three
@@ -60,6 +60,11 @@ SINGLE = """<View><Image name="image" value="$image"/>
 BACKBONE = "test-backbone"
 
 
+def digest_of(task_id: int) -> str:
+    """The SHA-256 of the image of a task in :class:`Tables`."""
+    return hashlib.sha256(str(task_id).encode()).hexdigest()
+
+
 class Tables:
     """A project in the database, written the way a look at Label Studio writes it."""
 
@@ -68,9 +73,19 @@ class Tables:
         with store.write() as session:
             session.add(Project(id=1, title="Test", label_config=config, connected_at=0.0))
 
-    def task(self, task_id: int, vector: NDArray[Any] | None = None, **images: str) -> str:
-        """A task; with ``vector`` its image is embedded. The digest of its image."""
-        digest = hashlib.sha256(str(task_id).encode()).hexdigest()
+    def task(
+        self,
+        task_id: int,
+        vector: NDArray[Any] | None = None,
+        *,
+        leader: str | None = "",
+        **images: str,
+    ) -> str:
+        """A task; with ``vector`` its image is embedded. The digest of its image.
+
+        The image is in the group of ``leader``, by default in one of its own; None: in none yet.
+        """
+        digest = digest_of(task_id)
         with self.store.write() as session:
             session.add(Task(project_id=1, id=task_id))
             for data_key, uri in (images or {"image": f"/data/{task_id}.png"}).items():
@@ -85,7 +100,21 @@ class Tables:
             if vector is not None:
                 row = Embedding(digest=digest, backbone=BACKBONE, vector=to_bytes(vector))
                 session.merge(row)
+            if vector is not None and leader is not None:
+                session.add(ImageGroup(project_id=1, digest=digest, leader=leader or digest))
         return digest
+
+    def task_image(self, task_id: int, data_key: str, vector: NDArray[Any]) -> None:
+        """Another image of a task, embedded and in a group of its own."""
+        uri = f"/data/{task_id}-{data_key}.png"
+        source, digest = source_key(uri), hashlib.sha256(uri.encode()).hexdigest()
+        with self.store.write() as session:
+            session.add(
+                TaskImage(project_id=1, task_id=task_id, data_key=data_key, uri=uri, source=source)
+            )
+            session.add(ImageSource(source=source, digest=digest))
+            session.add(Embedding(digest=digest, backbone=BACKBONE, vector=to_bytes(vector)))
+            session.add(ImageGroup(project_id=1, digest=digest, leader=digest))
 
     def label(self, task_id: int, *choices: str, control: str = "label", status: str = "") -> None:
         """What the people agreed on; ``status`` for a label that cannot be learned from."""

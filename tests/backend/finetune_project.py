@@ -21,6 +21,7 @@ from backend.finetune_child import FineTuneSlot
 from backend.finetune_files import JOB, RESULT, TUNED, Job, Result, job_folder, read, write
 from backend.finetunes import JUDGING, TRAINING, UNDER_WAY, newest_fine_tune, want_fine_tune
 from backend.finetuning import FineTuning
+from backend.groups import group_images
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
@@ -116,6 +117,7 @@ class FineTuneProject:
             backbone=backbone,
         ):
             pass
+        group_images(self.store, self.tools.leases, 1, self.tools.engine.backbone)
 
     def learn(self) -> TrainingReport:
         """Heads on all labels, as the reconciler fits them."""
@@ -219,7 +221,7 @@ def fine_tuned(
             "input_size": 32,
             "finetune_epochs": 2,
             "finetune_nice": 1,
-            "holdout_share": 0.0,
+            "audit_share": 0.0,
         }
     )
     project = FineTuneProject(Tables(store, CONFIG), small)

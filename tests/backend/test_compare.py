@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from backend.cli import app
 from backend.compare_backbones import Trial, plan_trials
-from backend.compare_page import PageText, render_page
+from backend.compare_page import PageText, comparison_page
 from backend.errors import SetupError
 from backend.results_file import ResultsFile, key_of
 from tests.backend.experiments import CLASSES, save_arrays, save_folders, start
@@ -182,5 +182,5 @@ def test_equal_descriptions_have_equal_keys(description: dict[str, Any]) -> None
 def test_nothing_in_a_row_becomes_markup() -> None:
     evil = "</script><script>alert(1)</script>"
     row = {"backbone": evil, "mode": "features", "input_size": 32, "error": evil, "mend": ""}
-    page = render_page(PageText(evil, evil, evil), [row])
+    page = comparison_page(PageText(evil, evil, evil), [row])
     assert evil not in page

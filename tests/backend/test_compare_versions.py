@@ -8,7 +8,7 @@ from backend.judging import looks_so_far
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Version
-from model.audit import in_holdout
+from model.audit import in_audit
 from model.head import Head
 from tests.backend.conftest import Tables
 from tests.backend.saved_versions import embed_again, save_version
@@ -17,7 +17,7 @@ from tests.backend.saved_versions import embed_again, save_version
 def test_two_versions_are_compared_on_the_same_images(
     tables: Tables, store: Store, settings: Settings
 ) -> None:
-    half = settings.model_copy(update={"holdout_share": 0.5})
+    half = settings.model_copy(update={"audit_share": 0.5})
     save_version(tables, settings, 1, weights=np.eye(16, 3, dtype=np.float32))
     save_version(tables, settings, 2, weights=np.eye(16, 3, dtype=np.float32)[:, [1, 0, 2]])
     found = compare_versions(store, half, 1, 1, 2)
@@ -27,7 +27,7 @@ def test_two_versions_are_compared_on_the_same_images(
     for n in range(1, 31):
         tables.label(n, ("cat", "dog", "owl")[n % 3])
     embed_again(tables)
-    held = [n for n, digest in enumerate(digests, start=1) if in_holdout(digest, 0.5)]
+    held = [n for n, digest in enumerate(digests, start=1) if in_audit(digest, 0.5)]
     owls = [n for n in held if n % 3 == 2]
     found = compare_versions(store, half, 1, 1, 2)
     assert found.images == len(held)
@@ -52,7 +52,7 @@ TAGS = """<View><Image name="image" value="$image"/>
 
 def test_a_class_is_chosen_from_its_threshold_on(store: Store, settings: Settings) -> None:
     tables = Tables(store, TAGS)
-    half = settings.model_copy(update={"holdout_share": 0.5})
+    half = settings.model_copy(update={"audit_share": 0.5})
     # Both say 0.27 of "wet" for every image; only the second ticks it from there on.
     for number, from_ in ((1, 0.5), (2, 0.2)):
         head = Head(
@@ -68,7 +68,7 @@ def test_a_class_is_chosen_from_its_threshold_on(store: Store, settings: Setting
     for n in range(1, 31):
         tables.label(n, *(["wet"] if n % 3 else []), control="tags")
     embed_again(tables)
-    held = [n for n, digest in enumerate(digests, start=1) if in_holdout(digest, 0.5)]
+    held = [n for n, digest in enumerate(digests, start=1) if in_audit(digest, 0.5)]
     wet = [n for n in held if n % 3]
     found = compare_versions(store, half, 1, 1, 2)
     assert found.images == len(held)

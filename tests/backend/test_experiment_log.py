@@ -25,7 +25,7 @@ def leases(store: Store, tables: Tables) -> Leases:
 def learn(tables: Tables, leases: Leases, settings: Settings, uri: str) -> TrainingReport:
     for task_id, name in enumerate(tables.clusters(60), start=1):
         tables.label(task_id, name)
-    told = settings.model_copy(update={"mlflow_tracking_uri": uri, "holdout_share": 0.5})
+    told = settings.model_copy(update={"mlflow_tracking_uri": uri, "audit_share": 0.5})
     champion = Champions(tables.store, settings.data_dir).get(1)
     report = train(tables.store, leases, told, 1, BACKBONE, champion)
     assert flush(120)

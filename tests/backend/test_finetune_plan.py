@@ -7,7 +7,7 @@ from backend.finetune_plan import LabelledImage, count_labels, labelled_pool, ma
 from backend.label_config import parse_label_config
 from backend.settings import Settings
 from backend.tables import Project
-from model.audit import in_holdout
+from model.audit import in_audit
 from tests.backend.conftest import SINGLE, Tables
 
 TWO = """<View><Image name="image" value="$image"/>
@@ -77,9 +77,9 @@ def test_what_is_learned_from(tables: Tables, settings: Settings) -> None:
         project = session.get_one(Project, 1)
         images = labelled_pool(session, project, 0.3)
         everything = labelled_pool(session, project, 0.0)
-    wanted = {digests[n] for n in range(2, 11) if not in_holdout(digests[n], 0.3)}
+    wanted = {digests[n] for n in range(2, 11) if not in_audit(digests[n], 0.3)}
     assert wanted <= {image.digest for image in images}
-    assert not any(in_holdout(image.digest, 0.3) for image in images)
+    assert not any(in_audit(image.digest, 0.3) for image in images)
     assert [image.digest for image in everything] == sorted(i.digest for i in everything)
     assert (len(everything), count_labels(everything)) == (10, 20)
     job = make_job(project, everything, settings, "mobilenet_v2-b0353104-224px")

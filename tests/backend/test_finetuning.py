@@ -21,17 +21,18 @@ from backend.finetunes import (
     cancel_fine_tune,
     fine_tune_json,
 )
+from backend.groups import known_images
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.payloads import PredictTask
-from backend.pool import count_images, load_embeddings
+from backend.pool import count_images
 from backend.predictor import Predictor
 from backend.projects import project_status
 from backend.prune import prune
 from backend.tables import Embedding, ImageSource, Project
 from backend.tuned_networks import find_tuned, network_path, tuned_folder
 from backend.versions import promote, roll_back
-from model.audit import in_holdout
+from model.audit import in_audit
 from model.errors import ArtifactError
 from tests.backend.finetune_project import FineTuneProject, fine_tuned, picture
 from tests.backend.prediction_keeper import PredictionKeeper
@@ -87,8 +88,8 @@ def test_heads_on_a_tuned_network_are_tested_on_what_it_was_not_trained_on(
 def test_a_refused_one_leaves_the_champion_and_its_labels_alone(
     fine_tuned: FineTuneProject,
 ) -> None:
-    half = fine_tuned.settings.model_copy(update={"holdout_share": 0.5})
-    held = [n for n, digest in fine_tuned.digests.items() if in_holdout(digest, 0.5)]
+    half = fine_tuned.settings.model_copy(update={"audit_share": 0.5})
+    held = [n for n, digest in fine_tuned.digests.items() if in_audit(digest, 0.5)]
     assert len([n for n in held if n <= 48]) >= 20
     with fine_tuned.store.write() as session:
         session.get_one(Project, 1).attempted = "something else"
@@ -99,7 +100,7 @@ def test_a_refused_one_leaves_the_champion_and_its_labels_alone(
     fine_tuned.embed(identity)
     with fine_tuned.store.write() as session:
         for row in session.query(Embedding).filter(Embedding.backbone == identity):
-            if in_holdout(row.digest, 0.5):
+            if in_audit(row.digest, 0.5):
                 row.vector = bytes(len(row.vector))
     row = fine_tuned.go_on()
     assert row.state == REFUSED, row.reason
@@ -235,7 +236,7 @@ def test_an_engine_embeds_with_each_network(fine_tuned: FineTuneProject) -> None
     assert np.array_equal(theirs, engine.embed([image], engine.backbone))
     fine_tuned.go_on()
     with fine_tuned.store.read() as session:
-        _, kept, _ = load_embeddings(session, 1, "image", identity)
+        kept = known_images(session, 1, "image", identity).embeddings
     assert np.allclose(kept[0], ours[0], atol=0.02)
 
 

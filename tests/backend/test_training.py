@@ -20,7 +20,7 @@ from backend.training import TOO_LITTLE, train
 from backend.versions import show_version
 from backend.versions_text import version_text
 from model.artifact import load_artifact
-from model.audit import in_holdout
+from model.audit import in_audit
 from tests.backend.conftest import BACKBONE, Tables
 
 
@@ -69,9 +69,9 @@ def test_held_out_images_are_never_trained_on(
     digests = [tables.task(1000 + n, np.eye(3, 16)[n % 3] * 2) for n in range(30)]
     for n in range(30):
         tables.label(1000 + n, ("cat", "dog", "owl")[n % 3])
-    held_out = sum(in_holdout(digest, 0.5) for digest in digests)
+    held_out = sum(in_audit(digest, 0.5) for digest in digests)
     assert 5 < held_out < 25
-    half = settings.model_copy(update={"holdout_share": 0.5})
+    half = settings.model_copy(update={"audit_share": 0.5})
     report = _train(tables, leases, half)
     assert report.metrics["controls"]["label"]["n"] == 30 - held_out
     assert report.metrics["measures"]["label"]["held_out"]["n"] == held_out
@@ -81,7 +81,7 @@ def test_held_out_images_are_never_trained_on(
 def test_a_version_says_how_good_it_is_and_how_often_that_was_asked(
     tables: Tables, leases: Leases, settings: Settings
 ) -> None:
-    half = settings.model_copy(update={"holdout_share": 0.5})
+    half = settings.model_copy(update={"audit_share": 0.5})
     classes = tables.clusters(120)
     for task_id, name in enumerate(classes[:80], start=1):
         tables.label(task_id, name)
@@ -89,7 +89,7 @@ def test_a_version_says_how_good_it_is_and_how_often_that_was_asked(
     for task_id, name in enumerate(classes, start=1):
         tables.label(task_id, name)
     second = _train(tables, leases, half)
-    held = [n for n, digest in _digests(120) if in_holdout(digest, 0.5)]
+    held = [n for n, digest in _digests(120) if in_audit(digest, 0.5)]
     gate = second.metrics["gate"]
     assert (gate["n"], gate["looks"], gate["evidence"]) == (len(held), 2, "held-out")
     assert gate["champion_accuracy"] > 0.9
@@ -112,7 +112,7 @@ def test_a_version_says_how_good_it_is_and_how_often_that_was_asked(
 def test_while_few_labels_are_held_out_new_ones_judge(
     tables: Tables, leases: Leases, settings: Settings
 ) -> None:
-    none = settings.model_copy(update={"holdout_share": 0.0})
+    none = settings.model_copy(update={"audit_share": 0.0})
     classes = tables.clusters(120)
     for task_id, name in enumerate(classes[:60], start=1):
         tables.label(task_id, name)
@@ -166,7 +166,7 @@ def test_tied_and_outside_labels_are_not_learned(
         status = {1: "tied", 2: "outside"}.get(task_id, "")
         tables.label(task_id, *(["cat", "dog"] if status else [name]), status=status)
     assert _state(tables).labels == 58
-    none_held_out = settings.model_copy(update={"holdout_share": 0.0})
+    none_held_out = settings.model_copy(update={"audit_share": 0.0})
     report = _train(tables, leases, none_held_out)
     assert report.metrics["controls"]["label"]["n"] == 58
 
@@ -174,7 +174,7 @@ def test_tied_and_outside_labels_are_not_learned(
 def test_a_worse_challenger_is_refused_and_the_champion_stays(
     tables: Tables, leases: Leases, settings: Settings
 ) -> None:
-    half = settings.model_copy(update={"holdout_share": 0.5})
+    half = settings.model_copy(update={"audit_share": 0.5})
     classes = tables.clusters(120)
     for task_id, name in enumerate(classes[:60], start=1):
         tables.label(task_id, name)
@@ -182,7 +182,7 @@ def test_a_worse_challenger_is_refused_and_the_champion_stays(
     turned = {"cat": "dog", "dog": "owl", "owl": "cat"}
     digests = dict(_digests(120))
     for task_id, name in enumerate(classes, start=1):
-        wrong = not in_holdout(digests[task_id], 0.5)
+        wrong = not in_audit(digests[task_id], 0.5)
         tables.label(task_id, turned[name] if wrong else name)
     report = _train(tables, leases, half)
     assert (report.version, report.kept) == (2, False)

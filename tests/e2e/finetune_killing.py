@@ -20,7 +20,7 @@ FINE_TUNES = {
     "TIEBREAK_FINETUNE_EPOCHS": "3",
     "TIEBREAK_FINETUNE_NICE": "0",
     "TIEBREAK_AUGMENTATION": "none",
-    "TIEBREAK_HOLDOUT_SHARE": "0",
+    "TIEBREAK_AUDIT_SHARE": "0",
     "OMP_NUM_THREADS": "1",
 }
 ENDED = ("promoted", "refused", "failed", "cancelled")
@@ -55,7 +55,7 @@ class Asker:
                     results = answer.json()["results"]
                     if not all(entry["result"] for entry in results):
                         self.failures.append(f"empty predictions: {results}")
-                    self.versions[results[0]["model_version"]] += 1
+                    self.versions[results[0]["model_version"].partition(".")[0]] += 1
                 except (httpx.HTTPError, LookupError) as error:
                     self.failures.append(repr(error))
                 self.seconds.append(time.monotonic() - began)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from backend.compare_page import PageText, write_page
+from backend.compare_page import PageText, comparison_page
+from backend.experiment_page import write_page
 from tests.e2e.label_studio_browser import launch_chromium
 
 PATIENCE_MS = 120_000
@@ -78,7 +79,7 @@ ROWS = [
 def test_the_page_draws_without_asking_anybody(
     chromium: Browser, tmp_path: Path, scheme: str, width: int
 ) -> None:
-    write_page(tmp_path / "page.html", TEXT, ROWS)
+    write_page(tmp_path / "page.html", comparison_page(TEXT, ROWS))
     context = chromium.new_context(
         color_scheme=scheme,  # type: ignore[arg-type]
         viewport={"width": width, "height": 900},

@@ -69,8 +69,9 @@ def test_a_backend_connected_once_more_by_hand_loses_nothing(
     tiebreak.wait(project, labels_learned)
     status = tiebreak.settle(project)
     assert_all_scored(admin, project, status)
-    held = predictions_of(admin, project, status["version"])
-    assert all(choices_of(p) for predictions in held.values() for p in predictions)
+    held = predictions_of(admin, project, status["order"])
+    unticked = {task for task, predictions in held.items() if not choices_of(predictions[0])}
+    assert unticked == tiebreak.audit_tasks(project) & held.keys()
 
     [backend] = admin.get("/api/ml/", project=project)
     admin.delete(f"/api/ml/{backend['id']}")
@@ -81,7 +82,7 @@ def test_a_backend_connected_once_more_by_hand_loses_nothing(
     )
     tiebreak.wait(
         project,
-        lambda _: admin.get(f"/api/projects/{project}")["model_version"] == status["version"],
+        lambda _: admin.get(f"/api/projects/{project}")["model_version"] == status["order"],
     )
     assert_all_scored(admin, project, tiebreak.settle(project))
     for name in (TRAINER, "server"):

@@ -337,6 +337,16 @@ def test_power_normalisation_keeps_signs_and_gives_unit_rows(rows: np.ndarray):
     assert (np.sign(normal) * np.sign(rows) >= 0).all()
 
 
+def test_rows_that_are_normalised_already_are_taken_as_they_are():
+    generator = np.random.default_rng(0)
+    rows, targets = generator.normal(size=(30, 5)), np.arange(30) % 3
+    head = fit_head(rows, targets, classes=("a", "b", "c"), multiple=False, seed=0).head
+    normal = power_normalise(rows)
+    np.testing.assert_array_equal(head.logits(normal, normalised=True), head.logits(rows))
+    expected = head.probabilities(rows)
+    np.testing.assert_array_equal(head.probabilities(normal, normalised=True), expected)
+
+
 def test_power_normalisation_by_hand():
     # Roots 3, -4, 0: length 5.
     assert power_normalise(np.array([[9, -16, 0]]))[0] == pytest.approx([0.6, -0.8, 0])

@@ -1,0 +1,209 @@
+"""Groups of near-duplicates: written down once for each image, and read with its embedding.
+
+Groups are found by the original backbone and never change, whichever network serves later, so that
+an image that is in the audit set stays in it. An image counts as known, to train on, to measure or
+to queue, when it has its group: what looks like an audit image is never trained on by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Select, distinct, exists, func, select
+from sqlalchemy.orm import Session
+
+from backend.lease import Leases
+from backend.pool import from_bytes
+from backend.store import Store
+from backend.tables import Embedding, ImageGroup, ImageSource, Label, Task, TaskImage
+from model.audit import in_audit
+from model.duplicates import find_leaders
+
+AT_ONCE = 20_000
+SQL_SLICE = 500
+
+
+@dataclass(frozen=True, eq=False)
+class KnownImages:
+    """The n images of a project's tasks under one data key that are embedded and have a group.
+
+    ``task_ids``    (n,) int64, ascending
+    ``embeddings``  (n, width) float16
+    ``digests``     the SHA-256 of the images
+    ``leaders``     of each image the SHA-256 of the one that leads its group
+    """
+
+    task_ids: NDArray[np.int64]
+    embeddings: NDArray[np.float16]
+    digests: list[str]
+    leaders: list[str]
+
+    def in_audit(self, share: float) -> NDArray[np.bool_]:
+        """(n,) which images are in the audit set."""
+        drawn = {leader: in_audit(leader, share) for leader in set(self.leaders)}
+        return np.array([drawn[leader] for leader in self.leaders], dtype=np.bool_)
+
+
+def known_images(
+    session: Session,
+    project_id: int,
+    data_key: str,
+    backbone: str,
+    *conditions: ColumnElement[bool],
+) -> KnownImages:
+    """The known images, with their embeddings by the network ``backbone``.
+
+    ``conditions`` narrow the tasks down, in terms of :class:`TaskImage`.
+    """
+    rows = session.execute(
+        select(TaskImage.task_id, Embedding.vector, Embedding.digest, ImageGroup.leader)
+        .join(ImageSource, ImageSource.source == TaskImage.source)
+        .join(Embedding, Embedding.digest == ImageSource.digest)
+        .join(
+            ImageGroup,
+            (ImageGroup.project_id == project_id) & (ImageGroup.digest == Embedding.digest),
+        )
+        .where(
+            TaskImage.project_id == project_id,
+            TaskImage.data_key == data_key,
+            Embedding.backbone == backbone,
+            *conditions,
+        )
+        .order_by(TaskImage.task_id)
+    ).all()
+    return KnownImages(
+        np.array([row[0] for row in rows], dtype=np.int64),
+        from_bytes([row[1] for row in rows]),
+        [row[2] for row in rows],
+        [row[3] for row in rows],
+    )
+
+
+def leaders_of(session: Session, project_id: int, digests: Sequence[str]) -> dict[str, str]:
+    """Digest → that of the leader of its group; an image without a group yet leads itself."""
+    found = {digest: digest for digest in digests}
+    for start in range(0, len(digests), SQL_SLICE):
+        query = select(ImageGroup.digest, ImageGroup.leader).where(
+            ImageGroup.project_id == project_id,
+            ImageGroup.digest.in_(digests[start : start + SQL_SLICE]),
+        )
+        found.update((digest, leader) for digest, leader in session.execute(query))
+    return found
+
+
+def groups_of_tasks(
+    session: Session, project_id: int, task_ids: Sequence[int]
+) -> dict[int, dict[str, str]]:
+    """Task → data key → the leader of its image's group, for images that have one."""
+    found: dict[int, dict[str, str]] = {}
+    for start in range(0, len(task_ids), SQL_SLICE):
+        rows = session.execute(
+            select(TaskImage.task_id, TaskImage.data_key, ImageGroup.leader)
+            .join(ImageSource, ImageSource.source == TaskImage.source)
+            .join(
+                ImageGroup,
+                (ImageGroup.project_id == project_id) & (ImageGroup.digest == ImageSource.digest),
+            )
+            .where(
+                TaskImage.project_id == project_id,
+                TaskImage.task_id.in_(task_ids[start : start + SQL_SLICE]),
+            )
+            .order_by(TaskImage.data_key)
+        )
+        for task_id, data_key, leader in rows:
+            found.setdefault(task_id, {})[data_key] = leader
+    return found
+
+
+def count_ungrouped(
+    session: Session, project_id: int, backbone: str, *, labelled_only: bool = False
+) -> int:
+    """How many embedded images have no group yet."""
+    query = _ungrouped(project_id, backbone, labelled_only)
+    count = query.with_only_columns(func.count(distinct(Embedding.digest)))
+    return session.scalar(count) or 0
+
+
+def count_known(session: Session, project_id: int, backbone: str) -> tuple[int, int]:
+    """How many tasks have a known image, and how many of those are still in the queue."""
+    rows = session.execute(
+        select(Task.is_labeled, func.count(distinct(Task.id)))
+        .join(TaskImage, (TaskImage.project_id == project_id) & (TaskImage.task_id == Task.id))
+        .join(ImageSource, ImageSource.source == TaskImage.source)
+        .join(Embedding, Embedding.digest == ImageSource.digest)
+        .join(
+            ImageGroup,
+            (ImageGroup.project_id == project_id) & (ImageGroup.digest == Embedding.digest),
+        )
+        .where(Task.project_id == project_id, Embedding.backbone == backbone)
+        .group_by(Task.is_labeled)
+    )
+    done, waiting = 0, 0
+    for is_labeled, count in rows:
+        done, waiting = (count, waiting) if is_labeled else (done, count)
+    return done + waiting, waiting
+
+
+def group_images(
+    store: Store, leases: Leases, project_id: int, backbone: str, *, labelled_only: bool = False
+) -> int:
+    """Give the next embedded images their group, the first tasks' first; how many there were.
+
+    ``backbone`` is the identity of the original one. All of them are written at once or none.
+    """
+    with store.read() as session:
+        query = (
+            _ungrouped(project_id, backbone, labelled_only)
+            .group_by(Embedding.digest, Embedding.backbone)
+            .order_by(func.min(TaskImage.task_id), Embedding.digest)
+        )
+        rows = session.execute(query.limit(AT_ONCE)).all()
+        if not rows:
+            return 0
+        digests, vectors = [row[0] for row in rows], from_bytes([row[1] for row in rows])
+        before, theirs = _leaders(session, project_id, backbone)
+    led = find_leaders(vectors, theirs if len(before) else None)
+    names = before + digests
+    with store.write() as session:
+        leases.check(session, project_id)
+        for digest, position in zip(digests, led.tolist(), strict=True):
+            session.add(ImageGroup(project_id=project_id, digest=digest, leader=names[position]))
+    return len(digests)
+
+
+def _ungrouped(project_id: int, backbone: str, labelled_only: bool) -> Select[str, bytes]:
+    """Digest and embedding of the images of tasks that have no group."""
+    grouped = exists().where(
+        ImageGroup.project_id == project_id, ImageGroup.digest == Embedding.digest
+    )
+    query = (
+        select(Embedding.digest, Embedding.vector)
+        .join(ImageSource, ImageSource.digest == Embedding.digest)
+        .join(TaskImage, TaskImage.source == ImageSource.source)
+        .where(TaskImage.project_id == project_id, Embedding.backbone == backbone, ~grouped)
+    )
+    if not labelled_only:
+        return query
+    return query.where(
+        exists().where(Label.project_id == project_id, Label.task_id == TaskImage.task_id)
+    )
+
+
+def _leaders(
+    session: Session, project_id: int, backbone: str
+) -> tuple[list[str], NDArray[np.float16]]:
+    """The leaders so far in the order in which they were found, and their embeddings."""
+    rows = session.execute(
+        select(ImageGroup.digest, Embedding.vector)
+        .join(Embedding, Embedding.digest == ImageGroup.digest)
+        .where(
+            ImageGroup.project_id == project_id,
+            ImageGroup.leader == ImageGroup.digest,
+            Embedding.backbone == backbone,
+        )
+        .order_by(ImageGroup.id)
+    ).all()
+    return [row[0] for row in rows], from_bytes([row[1] for row in rows])

@@ -1,0 +1,126 @@
+"""The steps about images: fetch and embed them, and find which of them are near-duplicates.
+
+Labelled images come first, so that a training waits for nothing else. Groups of near-duplicates are
+found by the original backbone; a fine-tuned network embeds what it serves beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import func, select
+
+from backend.finetuning import comparable
+from backend.groups import count_ungrouped, group_images
+from backend.pool import count_images, embed_chunk, next_retry
+from backend.sync import controls_of
+from backend.tables import ImageGroup, Project
+from backend.tools import Tools
+from backend.tuned_networks import TunedNetwork, find_tuned, tuned_folder
+
+FEWEST_TO_GROUP = 128
+SHARE_TO_GROUP = 0.1
+"""All leaders are read for each go at finding groups, so that goes get larger with the pool."""
+
+
+class ImageSteps:
+    """The images of one project. Each step returns True when it did something.
+
+    ``say`` is told what is being done, ``wake_before`` when to look again at the latest.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        project_id: int,
+        say: Callable[[str], None],
+        wake_before: Callable[[float | None], None],
+    ) -> None:
+        self.tools = tools
+        self.project_id = project_id
+        self._say = say
+        self._wake_before = wake_before
+
+    def embed_labelled(self) -> bool:
+        """Embed the next images that have a label."""
+        return self._embed(labelled_only=True)
+
+    def embed_pool(self) -> bool:
+        """Embed the next images."""
+        return self._embed(labelled_only=False)
+
+    def group_labelled(self) -> bool:
+        """Find the groups of what is to be learned from."""
+        return self._group(labelled_only=True)
+
+    def group_many(self) -> bool:
+        """Find groups while images are still being embedded, when many wait for theirs."""
+        if not self._is_asked():
+            return False
+        with self.tools.store.read() as session:
+            waiting = count_ungrouped(session, self.project_id, self.tools.engine.backbone)
+            if waiting < FEWEST_TO_GROUP:
+                return False
+            known = select(func.count()).where(ImageGroup.project_id == self.project_id)
+            if waiting < SHARE_TO_GROUP * (session.scalar(known) or 0):
+                return False
+        return self._group(labelled_only=False)
+
+    def group_rest(self) -> bool:
+        """Find the groups of all that is embedded."""
+        return self._group(labelled_only=False)
+
+    def tuned(self) -> TunedNetwork | None:
+        """The fine-tuned network that the champion reads, where it reads one that is of use."""
+        champion = self.tools.champions.get(self.project_id)
+        if champion is None or not comparable(champion, self.tools.engine.backbone):
+            return None
+        return find_tuned(tuned_folder(self.tools.settings.data_dir), champion.backbone)
+
+    def _is_asked(self) -> bool:
+        """Whether there is anything to learn from images."""
+        with self.tools.store.read() as session:
+            project = session.get_one(Project, self.project_id)
+            return not project.gone and bool(controls_of(project))
+
+    def _embed(self, *, labelled_only: bool) -> bool:
+        if not self._is_asked():
+            return False
+        tools = self.tools
+        if not tools.engine.loaded:
+            self._say(f"loading {tools.settings.backbone}")
+        tuned = self.tuned()
+        # The original first: what it has not seen has no group, and is neither learned nor served.
+        backbones = [tools.engine.backbone, *([tuned.identity] if tuned else [])]
+        return any(self._embed_by(each, labelled_only=labelled_only) for each in backbones)
+
+    def _embed_by(self, backbone: str, *, labelled_only: bool) -> bool:
+        tools = self.tools
+        if not labelled_only:
+            with tools.store.read() as session:
+                counts = count_images(session, self.project_id, backbone)
+                retry = next_retry(session, self.project_id)
+            if counts.embedded + counts.failed < counts.images:
+                self._say(f"embedding: {counts.embedded} of {counts.images} images")
+            self._wake_before(retry)
+        done = embed_chunk(
+            tools.store,
+            tools.fetcher,
+            tools.copies,
+            tools.engine,
+            self.project_id,
+            labelled_only=labelled_only,
+            workers=tools.settings.image_workers,
+            backbone=backbone,
+        )
+        return done > 0
+
+    def _group(self, *, labelled_only: bool) -> bool:
+        tools = self.tools
+        if not self._is_asked():
+            return False
+        backbone = tools.engine.backbone
+        done = group_images(
+            tools.store, tools.leases, self.project_id, backbone, labelled_only=labelled_only
+        )
+        return done > 0
