@@ -30,6 +30,7 @@ BackboneName = Literal[
 ]
 OptimiserName = Literal["adamw", "sgd"]
 StrategyName = Literal[
+    "auto",
     "random",
     "least-confidence",
     "margin",
@@ -104,7 +105,7 @@ class Settings(BaseSettings):
     weights_dir: Path | None = Field(
         None, description="Folder with weights files, looked in before any download"
     )
-    strategy: StrategyName = Field("margin", description="What picks the images to label next")
+    strategy: StrategyName = Field("auto", description="What picks the images to label next")
     batch_size: int = Field(
         0, ge=0, description="Images picked to go well together; 0: by how many are labelled"
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ArgumentError
+from model.queries.auto import auto
 from model.queries.badge import badge
 from model.queries.bald import bald
 from model.queries.coreset import coreset
@@ -22,6 +23,7 @@ from model.queries.uherding import uherding
 __all__ = ["STRATEGIES", "Answers", "Pool", "Strategy", "pick"]
 
 STRATEGIES: Mapping[str, Strategy] = {
+    "auto": auto,
     "random": random,
     "least-confidence": least_confidence,
     "margin": margin,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
+from scipy.special import entr, expit
 
-from model.crossfit import calibrated
 from model.errors import ArgumentError
 from model.head import Head
 from model.queries.geometry import FloatArray, blocks
@@ -16,6 +15,8 @@ from model.queries.scores import highest
 
 DRAWS = 50
 DROPPED = 0.5
+# Logits of one image that are reckoned together.
+_COLUMNS = 512
 
 
 def bald(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -58,16 +59,33 @@ def information(pool: Pool, head: Head, masks: FloatArray) -> NDArray[np.float64
     """
     scores = np.zeros(len(pool))
     candidates = pool.candidates()
+    k = len(head.classes)
+    group = max(1, _COLUMNS // k)
     for part, rows in blocks(pool, candidates):
-        mean = np.zeros((len(rows), len(head.classes)))
-        spread = np.zeros(len(rows))
-        for mask in masks:
-            logits = rows @ (mask[:, None] * head.weights) + head.bias
-            p = calibrated(logits, head.temperature, head.multiple)
-            mean += p / len(masks)
-            spread += _entropy(p, head.multiple) / len(masks)
+        mean, spread = np.zeros((len(rows), k)), np.zeros(len(rows))
+        for start in range(0, len(masks), group):
+            p, entropy = _ask(rows, head, masks[start : start + group])
+            mean += p.sum(axis=2, dtype=np.float64) / len(masks)
+            spread += entropy.sum(axis=1, dtype=np.float64) / len(masks)
         scores[candidates[part]] = _entropy(mean, head.multiple) - spread
     return scores
+
+
+def _ask(rows: FloatArray, head: Head, masks: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(b, d) rows and (t, d) masks -> (b, k, t) probabilities by each draw, (b, t) entropies."""
+    weights = head.weights[:, :, None] * masks.T[:, None, :]
+    logits = (rows @ weights.reshape(len(weights), -1)).reshape(len(rows), *weights.shape[1:])
+    logits += head.bias[:, None]
+    logits /= head.temperature[:, None]
+    if head.multiple:
+        p = expit(logits)
+        return p, (entr(p) + entr(1 - p)).sum(axis=1)
+    # With p = exp(z) / total, the entropy -sum p ln p is ln total - sum p z.
+    logits -= logits.max(axis=1, keepdims=True)
+    p = np.exp(logits)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    return p, np.log(total)[:, 0] - (p * logits).sum(axis=1)
 
 
 def _entropy(p: NDArray[np.float64], multiple: bool) -> NDArray[np.float64]:

@@ -35,10 +35,10 @@ def squared_distances(rows: FloatArray, others: FloatArray) -> FloatArray:
 
     From |x|² + |y|² - 2xy in float32: twins of length 1 come out below 1e-6, not always at 0.
     """
-    squares = np.einsum("ij,ij->i", others, others)
-    distances = rows @ (-2 * others).T
+    distances = rows @ others.T
+    distances *= -2
     distances += np.einsum("ij,ij->i", rows, rows)[:, None]
-    distances += squares
+    distances += np.einsum("ij,ij->i", others, others)
     np.maximum(distances, 0, out=distances)
     return distances
 

@@ -66,20 +66,20 @@ class _Spread:
             size = PROPOSALS if picks else 1
             chances = self.nearest / self.nearest.sum()
             proposals = generator.choice(len(chances), size=size, p=chances)
-            accepted = self._accept(proposals, generator)[: count - len(picks)]
+            accepted = self._accept(proposals, generator.random(size))[: count - len(picks)]
             self._approach(accepted, first=not picks)
             picks += accepted
         rest = np.setdiff1d(np.arange(len(self.positions)), picks)
         picks += generator.permutation(rest)[: count - len(picks)].tolist()
         return np.asarray(self.positions[picks], dtype=np.int64)
 
-    def _accept(self, proposals: NDArray[np.int64], generator: np.random.Generator) -> list[int]:
+    def _accept(self, proposals: NDArray[np.int64], chances: NDArray[np.float64]) -> list[int]:
         between = self._distances(proposals, self._rows(proposals), proposals)
-        left = self.nearest[proposals]
+        left, asked = self.nearest[proposals], chances * self.nearest[proposals]
         accepted: list[int] = []
-        for at, proposal in enumerate(proposals):
-            if generator.random() * self.nearest[proposal] < left[at]:
-                accepted.append(int(proposal))
+        for at, proposal in enumerate(proposals.tolist()):
+            if asked[at] < left[at]:
+                accepted.append(proposal)
                 left = np.minimum(left, between[at])
                 left[proposals == proposal] = 0
         return accepted

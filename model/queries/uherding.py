@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.queries.geometry import (
-    BLOCK,
     FloatArray,
     nearest_squared,
     rows_at,
@@ -19,8 +18,8 @@ from model.queries.radius import cover_radius
 from model.queries.scores import pool_uncertainty
 
 CANDIDATES = 8192
-LANDMARKS = 4096
-# Of the kernel between the two: 128 MiB of float32.
+LANDMARKS = 3072
+# Of the kernel between the two: 96 MiB of float32.
 KERNEL_CELLS = CANDIDATES * LANDMARKS
 _AT_ONCE = 256
 
@@ -39,7 +38,7 @@ def uherding(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[
     *Generalized Coverage for More Robust Low-Budget Active Learning*, 2024). Several controls: U
     is the largest over them. ``multiple``: U is the mean over the classes.
 
-    Exact up to 4,096 images without a label. Beyond, 4,096 landmarks drawn with chances in
+    Exact up to 3,072 images without a label. Beyond, 3,072 landmarks drawn with chances in
     proportion to U, with replacement, stand for the sum over the images other than the candidate
     itself, whose own term is always exact; so where nothing covers anything else, the picks are
     those of the largest U. Beyond 8,192 candidates the choice is among 8,192: half of them those
@@ -89,8 +88,8 @@ class _Cover:
     ) -> _Cover:
         rows, others = rows_at(pool, candidates), rows_at(pool, landmarks)
         kernel = np.empty((len(rows), len(others)), dtype=np.float32)
-        for start in range(0, len(rows), BLOCK):
-            part = slice(start, start + BLOCK)
+        for start in range(0, len(rows), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
             kernel[part] = _gaussian(squared_distances(rows[part], others), radius)
         _, own, same = np.intersect1d(
             candidates, landmarks, assume_unique=True, return_indices=True
@@ -152,7 +151,9 @@ class _Cover:
 
 
 def _gaussian(squared: FloatArray, radius: float) -> FloatArray:
-    return np.asarray(np.exp(squared * np.float32(-1 / radius**2)), dtype=np.float32)
+    """The kernel at (squared) distances, written over them."""
+    squared *= np.float32(-1 / radius**2)
+    return np.exp(squared, out=squared)
 
 
 def _some_candidates(

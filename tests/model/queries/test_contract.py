@@ -190,7 +190,7 @@ def test_a_negative_count_is_refused(strategy: str):
 
 
 def test_a_strategy_that_is_not_there_is_refused():
-    with pytest.raises(ArgumentError, match=r"strategy='best'; one of random, .* is allowed"):
+    with pytest.raises(ArgumentError, match=r"strategy='best'; one of auto, .* is allowed"):
         pick("best", pool_of(), 1, np.random.default_rng(0))
 
 
