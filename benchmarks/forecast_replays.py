@@ -1,6 +1,6 @@
 """How often forecasts of labels still needed come true, and when the stop hint comes.
 
-    python -m benchmarks.forecast_replays DATA... [--strategies margin,random] [--seeds 3]
+    python -m benchmarks.forecast_replays DATA... [--strategies auto,random] [--seeds 3]
         [--most 2500] [--size 160] [--weights FOLDER] [--cache FOLDER]
 
 Each data set is labelled anew, version by version. At several moments, audit sets are drawn from
@@ -219,7 +219,7 @@ def main() -> None:
     """Entry point."""
     arguments = argparse.ArgumentParser(description=__doc__)
     add_arguments(arguments)
-    arguments.add_argument("--strategies", default="margin,random")
+    arguments.add_argument("--strategies", default="auto,random")
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--most", type=int, default=2500, help="labels at the end of a replay")
     arguments.add_argument("--audited", default="100,200,300", help="sizes of fixed audit sets")

@@ -1,19 +1,20 @@
 """Does the comparison of the queue with chance say what is true, and when is choosing switched off?
 
-    python -m benchmarks.payoff DATA... [--queues random,margin,confident,narrow] [--seeds 20]
-        [--axes 64] [--weights FOLDER] [--cache FOLDER]
+    python -m benchmarks.payoff DATA... [--queues random,auto,confident,narrow] [--seeds 20]
+        [--axes 64] [--size 160] [--weights FOLDER] [--cache FOLDER]
 
 A data set is labelled anew by a queue, with an audit set of a tenth of all labels beside it, and
 compared whenever the audit set has grown by half. True is what the same two sides get on test
-images, the random side as a mean of five draws from the whole pool. Queues:
+images, the random side as a mean of five draws from the whole pool. Queues are strategies of the
+product, of which ``random`` is the null case, where choosing neither helps nor hurts; and two that
+do harm:
 
-* ``random``     the null case: choosing neither helps nor hurts;
-* ``margin``     the two likeliest classes closest first;
 * ``confident``  the surest first, which teaches next to nothing;
 * ``narrow``     the likeliest of one class first.
 
-Each starts with two random labels of the pool for each class. ``--axes`` reduces the embeddings to
-their first principal axes, which makes a replay ten times as fast and a head some points worse.
+``--axes`` reduces the embeddings to their first principal axes, which makes a replay ten times as
+fast and a head some points worse. ``switched_off`` counts the replays in which choosing was
+switched off at this look or before.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.labelled_embeddings import LabelledEmbeddings, add_arguments, load_embeddings
-from benchmarks.replays import FIRST_PER_CLASS, GROWTH, LEAST_BATCH, Parts, parts, said
+from benchmarks.replays import Parts, fitted, next_batch, parts, picks, said
 from benchmarks.report import report, say
 from model.choosing import should_choose
-from model.head import Head, fit_head
+from model.head import Head
 from model.payoff import Comparison, Labelled, Stage, Verdict, comparable, compare_picks
-from model.uncertainty import uncertainty
 
 Array = NDArray[Any]
+HARMFUL = ("confident", "narrow")
 LOOKS = (50, 75, 113, 170, 255)
 SHARE, DRAWS = 0.1, 5
 
@@ -58,17 +59,14 @@ def reduced(data: LabelledEmbeddings, axes: int) -> LabelledEmbeddings:
     return replace(data, train=train, test=test)
 
 
-def order(head: Head, pool: Array, queue: str, generator: np.random.Generator) -> Array:
-    """The images of the pool, the one to label first in front."""
-    if queue == "random":
-        return generator.permutation(len(pool))
-    p = head.probabilities(pool)
-    first = {
-        "margin": lambda: uncertainty("margin", p, False),
-        "confident": lambda: p.max(axis=1),
-        "narrow": lambda: p[:, 0],
-    }[queue]()
-    return np.argsort(-first, kind="stable")
+def harmful(head: Head | None, images: Parts, done: Array, queue: str, count: int) -> Array:
+    """The next images by a queue that nobody should have."""
+    if head is None:
+        return np.arange(count)
+    p = head.probabilities(images.pool)
+    first = p[:, 0] if queue == "narrow" else p.max(axis=1)
+    first[done] = -1
+    return np.argsort(-first, kind="stable")[:count]
 
 
 def labelled(
@@ -76,14 +74,15 @@ def labelled(
 ) -> NDArray[np.int64]:
     """Positions in the pool in the order in which the queue had them labelled."""
     generator = np.random.default_rng([seed, 2])
-    done = generator.permutation(len(images.pool))[: FIRST_PER_CLASS * len(classes)]
+    done, head = np.zeros(0, dtype=np.int64), None
     while len(done) < most:
-        head = fit_head(
-            images.pool[done], images.y_pool[done], classes=classes, multiple=False, seed=seed
-        ).head
-        ranked = order(head, images.pool, queue, generator)
-        fresh = ranked[~np.isin(ranked, done)]
-        done = np.append(done, fresh[: max(LEAST_BATCH, int(GROWTH * len(done)))])
+        batch = next_batch(len(done), classes)
+        if queue in HARMFUL:
+            fresh = harmful(head, images, done, queue, batch)
+        else:
+            fresh = picks(head, images, done, queue, batch, generator)
+        done = np.append(done, fresh)
+        head = fitted(images, done, classes, seed)
     return done[:most]
 
 
@@ -92,7 +91,8 @@ def looks(data: LabelledEmbeddings, queue: str, seed: int, largest: int) -> Iter
     images = parts(data, seed)
     sizes = [a for a in LOOKS if a <= min(largest, len(images.audit))]
     done = labelled(images, data.classes, queue, seed, round(sizes[-1] * (1 - SHARE) / SHARE))
-    history = []
+    history: list[Comparison] = []
+    switched = False
     for audited in sizes:
         rows = done[: round(audited * (1 - SHARE) / SHARE)]
         picked = Labelled(images.pool[rows], images.y_pool[rows])
@@ -103,8 +103,8 @@ def looks(data: LabelledEmbeddings, queue: str, seed: int, largest: int) -> Iter
             )
             history.append(found)
             choice = should_choose(history, found.learned + found.compared)
-            truth = true_difference(images, rows, stage, data.classes, seed)
-            yield Look(found, truth, not choice.choose)
+            switched = switched or not choice.choose
+            yield Look(found, true_difference(images, rows, stage, data.classes, seed), switched)
 
 
 def true_difference(
@@ -116,8 +116,7 @@ def true_difference(
     generator = np.random.default_rng([seed, 3])
 
     def accuracy(learned: NDArray[np.int64]) -> float:
-        x, y = images.pool[learned], images.y_pool[learned]
-        head = fit_head(x, y, classes=classes, multiple=False, seed=seed).head
+        head = fitted(images, learned, classes, seed)
         return float((said(head, images.test) == images.y_test).mean())
 
     others = np.setdiff1d(np.arange(len(images.pool)), base)
@@ -129,6 +128,10 @@ def summary(found: list[Look]) -> dict[str, Any]:
     """What many replays have in common."""
     told = [x for x in found if x.comparison.difference is not None]
     held = [(x.comparison.low or 0) <= x.truth <= (x.comparison.high or 0) for x in told]
+    by_images = [
+        abs((x.comparison.difference or 0) - x.truth) <= 1.96 * (x.comparison.image_error or 0)
+        for x in told
+    ]
     widths = [(x.comparison.high or 0) - (x.comparison.low or 0) for x in told]
     verdicts = [x.comparison.verdict for x in found]
     return {
@@ -138,6 +141,7 @@ def summary(found: list[Look]) -> dict[str, Any]:
         "seen_difference": round(float(np.mean([x.comparison.difference or 0 for x in told])), 4),
         "half_width": round(float(np.mean(widths)) / 2, 4),
         "interval_held": round(float(np.mean(held)), 3),
+        "image_interval_held": round(float(np.mean(by_images)), 3),
         **{verdict.value: round(verdicts.count(verdict) / len(found), 3) for verdict in Verdict},
         "switched_off": round(float(np.mean([x.switched for x in found])), 3),
     }
@@ -147,7 +151,7 @@ def main() -> None:
     """Entry point."""
     arguments = argparse.ArgumentParser(description=__doc__)
     add_arguments(arguments)
-    arguments.add_argument("--queues", default="random,margin,confident,narrow")
+    arguments.add_argument("--queues", default="random,auto,confident,narrow")
     arguments.add_argument("--seeds", type=int, default=20)
     arguments.add_argument("--axes", type=int, default=0, help="0: the embeddings as they are")
     arguments.add_argument("--largest", type=int, default=170, help="audit labels at the end")

@@ -14,7 +14,7 @@ from sklearn.isotonic import IsotonicRegression
 from benchmarks.labelled_embeddings import LabelledEmbeddings
 from benchmarks.report import say
 from model.head import Head, fit_head
-from model.uncertainty import uncertainty
+from model.queries import Answers, Pool, pick
 
 Array = NDArray[Any]
 POOL, AUDITABLE, JUDGED = 10_000, 2_000, 6_000
@@ -73,7 +73,7 @@ def parts(data: LabelledEmbeddings, seed: int) -> Parts:
 
 
 def replay(data: LabelledEmbeddings, strategy: str, seed: int, most: int, cache: Path) -> Replay:
-    """Label the pool up to ``most`` labels, by ``margin`` or at ``random``; kept in ``cache``."""
+    """Label the pool from zero up to ``most`` labels by the strategy; kept in ``cache``."""
     name = f"{data.name}-{strategy}-{most}-{seed}"
     kept = cache / f"replay-{name}.npz"
     if not kept.exists():
@@ -89,21 +89,15 @@ def _label(
     images: Parts, classes: Sequence[str], strategy: str, seed: int, most: int
 ) -> dict[str, Array]:
     generator = np.random.default_rng([seed, 1])
-    free = np.ones(len(images.pool), dtype=np.bool_)
-    chosen = generator.permutation(len(free))[: FIRST_PER_CLASS * len(classes)]
+    done, head = np.zeros(0, dtype=np.int64), None
     found: dict[str, list[Any]] = {"labels": [], "said": [], "audited": []}
-    while True:
-        free[chosen] = False
-        head = fit_head(
-            images.pool[chosen], images.y_pool[chosen], classes=classes, multiple=False, seed=seed
-        ).head
-        found["labels"].append(len(chosen))
+    while len(done) < most:
+        batch = next_batch(len(done), classes)
+        done = np.append(done, picks(head, images, done, strategy, batch, generator))
+        head = fitted(images, done, classes, seed)
+        found["labels"].append(len(done))
         found["said"].append(said(head, images.test))
         found["audited"].append(said(head, images.audit))
-        if len(chosen) >= most:
-            break
-        batch = max(LEAST_BATCH, int(GROWTH * len(chosen)))
-        chosen = np.append(chosen, picks(head, images.pool, free, strategy, generator)[:batch])
     arrays = {key: np.array(value) for key, value in found.items()}
     small = np.uint8 if len(classes) < 256 else np.int64
     return {
@@ -115,17 +109,35 @@ def _label(
     }
 
 
+def next_batch(labels: int, classes: Sequence[str]) -> int:
+    """Labels between two versions: two for each class at first, then 10 or 8% of the labels."""
+    if not labels:
+        return FIRST_PER_CLASS * len(classes)
+    return max(LEAST_BATCH, int(GROWTH * labels))
+
+
+def fitted(images: Parts, rows: NDArray[np.int64], classes: Sequence[str], seed: int) -> Head:
+    """The product's head on these images of the pool."""
+    x, y = images.pool[rows], images.y_pool[rows]
+    return fit_head(x, y, classes=classes, multiple=False, seed=seed).head
+
+
 def said(head: Head, embeddings: Array) -> NDArray[np.int64]:
     """(n,) the likeliest class of each image."""
     return head.probabilities(embeddings).argmax(axis=1)
 
 
 def picks(
-    head: Head, pool: Array, free: NDArray[np.bool_], strategy: str, generator: np.random.Generator
+    head: Head | None,
+    images: Parts,
+    done: NDArray[np.int64],
+    strategy: str,
+    count: int,
+    generator: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Every free image, the one to label first in front."""
-    rows = np.flatnonzero(free)
-    if strategy == "random":
-        return generator.permutation(rows)
-    unsure = uncertainty(strategy, head.probabilities(pool[rows]), False)
-    return rows[np.argsort(-unsure, kind="stable")]
+    """The next images by a strategy of the product."""
+    answers: tuple[Answers, ...] = ()
+    if head is not None:
+        counts = np.bincount(images.y_pool[done], minlength=len(head.classes))
+        answers = (Answers(head.probabilities(images.pool), head=head, label_counts=counts),)
+    return pick(strategy, Pool(images.pool, answers, done), count, generator)

@@ -28,13 +28,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
+from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
+from model.checks import whole_numbers
 from model.errors import ArgumentError
 from model.head import fit_head
+from model.pool_prior import PoolPrior
 
 Array = NDArray[np.float64]
 
@@ -98,8 +102,9 @@ class Comparison:
     ``audited``     audit labels, which gave the random ones and on which both were judged
     ``queue``, ``random``  accuracy with either; for several choices, every class right
     ``difference``  queue minus random, with its 95% interval from ``low`` to ``high``
-    ``error``       the standard error behind it; None like the five before it while nothing can be
-                    compared
+    ``error``       the standard error behind it
+    ``image_error`` what the spread over images alone would give: too small, for comparison. None
+                    like the six before it while nothing can be compared
     ``missing``     more audit labels, or picks, that a first comparison needs
     """
 
@@ -114,6 +119,7 @@ class Comparison:
     low: float | None = None
     high: float | None = None
     error: float | None = None
+    image_error: float | None = None
     missing: int = 0
 
     @property
@@ -145,35 +151,51 @@ def compare_picks(
     classes: Sequence[str],
     multiple: bool,
     seed: int = 0,
+    groups: ArrayLike | None = None,
+    pool: PoolPrior | None = None,
 ) -> Comparison:
     """Compare the queue's ``picked`` labels, in the order of labelling, with the ``audit`` labels.
 
-    Fits 16 heads on up to ``len(picked)`` labels each: seconds for hundreds. The same arguments
-    give the same numbers. :data:`Verdict.CANNOT_TELL` below 50 audit labels, or where there are
-    fewer picks than :func:`comparable`. ArgumentError when the arrays do not fit.
+    ``groups``, (a,) whole numbers: audit images of one group, near-duplicates, are in one fold, or
+    the random side would be tested on what it has seen. ``pool`` is what the project's own heads
+    learn from besides. :data:`Verdict.CANNOT_TELL` below 50 audit labels, or where there are fewer
+    picks than :func:`comparable`. Fits 16 heads on up to ``len(picked)`` labels each: seconds for
+    hundreds. The same arguments give the same numbers. ArgumentError when the arrays do not fit.
     """
-    audited, m = len(audit), comparable(len(audit))
-    missing = max(MINIMUM_AUDITED - audited, 0) or max(m - len(picked), 0)
+    audited, needed = len(audit), comparable(len(audit))
+    missing = max(MINIMUM_AUDITED - audited, 0) or max(needed - len(picked), 0)
     if missing:
-        return Comparison(
-            stage, Verdict.CANNOT_TELL, min(m, len(picked)), 0, audited, missing=missing
-        )
-    first = stage is Stage.FIRST
-    learned = picked.at(slice(0, 0 if first else len(picked) - m))
-    ours = picked.at(slice(0, m) if first else slice(len(picked) - m, None))
-    arena = _Arena(tuple(classes), multiple, seed)
-    right = arena.right(learned.with_rows(ours), audit)
+        compared = min(needed, len(picked))
+        return Comparison(stage, Verdict.CANNOT_TELL, compared, 0, audited, missing=missing)
     generator = np.random.default_rng(seed)
-    by_chance, folds = np.zeros((REPEATS, audited)), np.zeros((REPEATS, audited), dtype=np.int64)
-    for repeat in range(REPEATS):
-        folds[repeat] = generator.permutation(np.arange(audited) % FOLDS)
-        for fold in range(FOLDS):
-            tested = folds[repeat] == fold
-            drawn = generator.permutation(np.flatnonzero(~tested))[:m]
-            by_chance[repeat, tested] = arena.right(
-                learned.with_rows(audit.at(drawn)), audit.at(np.flatnonzero(tested))
-            )
+    folds = _folds(audited, groups, generator)
+    m = audited - max(int(np.bincount(row).max()) for row in folds)
+    if stage is Stage.FIRST:
+        learned, ours = picked.at(slice(0, 0)), picked.at(slice(0, m))
+    else:
+        learned, ours = picked.at(slice(0, -m)), picked.at(slice(-m, None))
+    arena = _Arena(tuple(classes), multiple, seed, pool)
+    right = arena.right(learned.with_rows(ours), audit)
+    by_chance = np.zeros(folds.shape)
+    for repeat, fold in product(range(REPEATS), range(FOLDS)):
+        tested = folds[repeat] == fold
+        drawn = generator.permutation(np.flatnonzero(~tested))[:m]
+        by_chance[repeat, tested] = arena.right(
+            learned.with_rows(audit.at(drawn)), audit.at(np.flatnonzero(tested))
+        )
     return _compared(stage, right, by_chance, folds, m, len(learned))
+
+
+def _folds(
+    audited: int, groups: ArrayLike | None, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """(repeats, audited) fold of each audit image, drawn by chance group by group."""
+    names = np.arange(audited) if groups is None else groups
+    group = np.unique(whole_numbers("groups", names, length=audited), return_inverse=True)[1]
+    count = int(group.max()) + 1
+    if count < FOLDS:
+        raise ArgumentError(f"groups holds {count} groups; at least {FOLDS} are needed.")
+    return np.array([generator.permutation(count)[group] % FOLDS for _ in range(REPEATS)])
 
 
 @dataclass(frozen=True)
@@ -183,6 +205,7 @@ class _Arena:
     classes: tuple[str, ...]
     multiple: bool
     seed: int
+    pool: PoolPrior | None
 
     def right(self, learned: Labelled, tested: Labelled) -> Array:
         """(t,) 1 for each tested row that a head from the learned rows gets right, else 0."""
@@ -195,6 +218,7 @@ class _Arena:
             classes=self.classes,
             multiple=self.multiple,
             seed=self.seed,
+            pool=self.pool,
         ).head
         p = head.probabilities(tested.embeddings)
         if head.thresholds is not None:
@@ -237,6 +261,7 @@ def _compared(
         low=low,
         high=high,
         error=error,
+        image_error=float((right - by_chance.mean(axis=0)).std(ddof=1)) / sqrt(audited),
     )
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from model.errors import ArgumentError
+from model.head import power_normalise
 from model.payoff import (
     FOLDS,
     REPEATS,
@@ -18,6 +19,7 @@ from model.payoff import (
     compare_picks,
     corrected_error,
 )
+from model.pool_prior import PoolPrior
 
 CLASSES = ("a", "b", "c")
 
@@ -119,6 +121,11 @@ def test_the_interval_is_students():
     )
 
 
+def test_images_alone_leave_out_the_draw_of_labels():
+    found = [compared(blobs(60, s), blobs(50, 100 + s, spread=2.0)) for s in range(2, 8)]
+    assert np.mean([c.error for c in found]) > 1.1 * np.mean([c.image_error for c in found])
+
+
 def test_two_that_never_differ_leave_one_image_of_doubt():
     found = compared(blobs(60, 0, spread=0.01), blobs(50, 1, spread=0.01))
     assert (found.queue, found.random, found.difference) == (1, 1, 0)
@@ -152,6 +159,49 @@ def test_too_little_says_how_much_more():
     short = compared(blobs(30, 0), blobs(50, 1))
     assert (short.verdict, short.missing) == (Verdict.CANNOT_TELL, 10)
     assert short.sentence.endswith(": 10 more labels from the queue are needed.")
+
+
+def test_near_duplicates_are_never_on_both_sides():
+    """Noise, each image twice: whoever has seen the other knows the class, and nobody else."""
+    random = np.random.default_rng(5)
+    rows, targets = random.normal(size=(30, 40)), random.integers(0, 3, 30)
+    audit = Labelled(np.concatenate([rows, rows]), np.concatenate([targets, targets]))
+    picked = Labelled(random.normal(size=(60, 40)), random.integers(0, 3, 60))
+
+    def by_chance(groups: np.ndarray | None) -> float:
+        found = compare_picks(
+            picked, audit, stage=Stage.FIRST, classes=CLASSES, multiple=False, groups=groups
+        )
+        return found.random
+
+    assert by_chance(None) > 0.75
+    assert by_chance(np.tile(np.arange(30), 2)) < 0.5
+
+
+def test_what_the_unlabelled_images_say_is_learned_by_both():
+    pool = blobs(300, 11)
+    picked, audit = blobs(60, 0, spread=1.2), blobs(50, 1, spread=1.2)
+    prior = PoolPrior(power_normalise(pool.embeddings))
+    alone = compared(picked, audit)
+    told = compare_picks(
+        picked, audit, stage=Stage.FIRST, classes=CLASSES, multiple=False, seed=1, pool=prior
+    )
+    assert told.compared == alone.compared
+    assert (told.queue, told.random) != (alone.queue, alone.random)
+
+
+def test_groups_that_do_not_fit_are_refused():
+    picked, audit = blobs(60, 0), blobs(50, 1)
+
+    def with_groups(groups: np.ndarray) -> None:
+        compare_picks(
+            picked, audit, stage=Stage.LAST, classes=CLASSES, multiple=False, groups=groups
+        )
+
+    with pytest.raises(ArgumentError, match="groups has shape"):
+        with_groups(np.arange(49))
+    with pytest.raises(ArgumentError, match="groups holds 2 groups; at least 5"):
+        with_groups(np.arange(50) % 2)
 
 
 def test_targets_that_do_not_fit_are_refused():
