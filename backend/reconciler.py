@@ -23,6 +23,7 @@ from backend.dataset import learning_state
 from backend.finetuning import FineTuning
 from backend.hints import forget_hints, pending_look
 from backend.image_steps import ImageSteps
+from backend.outlook_steps import OutlookSteps
 from backend.projects import newest_version, outside_labels
 from backend.queue_steps import QueueSteps
 from backend.sync import SyncReport, look_at_changes, look_at_everything, look_at_tasks
@@ -50,6 +51,7 @@ class Reconciler:
         self._tried_in_vain = ""
         self._queue = QueueSteps(tools, project_id, self._say)
         self._images = ImageSteps(tools, project_id, self._say, self._wake_before)
+        self._outlook = OutlookSteps(tools, project_id, self._wake_before)
         self._finetuning = FineTuning(tools, project_id, self._wake_before)
 
     def run(self, stopping: Callable[[], bool]) -> float:
@@ -63,6 +65,8 @@ class Reconciler:
             self._train,
             self._queue.push,
             self._queue.order,
+            self._outlook.forecast,
+            self._outlook.compare,
             self._finetuning.tend,
             self._images.group_many,
             self._images.embed_pool,

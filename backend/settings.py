@@ -183,6 +183,15 @@ class Settings(BaseSettings):
     gate_margin: float = Field(
         0.02, ge=0, le=1, description="Accuracy a challenger may lose on the audit set and be kept"
     )
+    target_accuracy: float = Field(
+        0.95, gt=0, lt=1, description="Accuracy that the labels still needed are forecast for"
+    )
+    stop_gain: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="Points of accuracy for 100 labels below which labelling more hardly pays",
+    )
     keep_versions: int = Field(
         10, ge=1, description="Newest versions that `tiebreak versions --prune` leaves on disk"
     )

@@ -59,6 +59,8 @@ class Project(Base):
     """Versions that served before it and can be gone back to, the last one last."""
     choosing: Mapped[bool] = mapped_column(default=True)
     """Whether the strategy chooses what comes next; else chance does."""
+    payoff: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """What comparisons of the queue with chance have shown: see :mod:`backend.payoff`."""
     served: Mapped[str] = mapped_column(String(32), default="")
     """Name of the order that Label Studio was last told to go by."""
     pushing: Mapped[bool] = mapped_column(default=False)
@@ -85,6 +87,8 @@ class Task(Base):
     annotations: Mapped[int] = mapped_column(default=0)
     """Submitted annotations that are not skips."""
     skips: Mapped[int] = mapped_column(default=0)
+    labelled_at: Mapped[float | None] = mapped_column(Float)
+    """When the first annotation was submitted that is no skip, as Label Studio dates it."""
     updated_at: Mapped[str] = mapped_column(String(40), default="")
     pushed_version: Mapped[int | None] = mapped_column()
     pushed_order: Mapped[int | None] = mapped_column()

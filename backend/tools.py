@@ -10,6 +10,7 @@ from backend.finetune_child import FineTuneSlot
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
+from backend.payoff_child import PayoffSlot
 from backend.pool_priors import PoolPriors
 from backend.push import Pace
 from backend.settings import Settings
@@ -31,3 +32,4 @@ class Tools:
     pace: Pace
     slot: FineTuneSlot
     priors: PoolPriors = field(default_factory=PoolPriors)
+    payoffs: PayoffSlot = field(default_factory=PayoffSlot)

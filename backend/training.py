@@ -24,7 +24,7 @@ from backend.experiment_log import log_version
 from backend.id_ranges import ranges_of
 from backend.judging import TRAINED_ON, Challenger, judge, looks_so_far
 from backend.lease import Leases
-from backend.measuring import measure
+from backend.measuring import measure_all
 from backend.orders import wanted_strategy
 from backend.pool_priors import PoolPriors
 from backend.projects import newest_version
@@ -137,10 +137,7 @@ def challenge(
     decision = judge(found.data, challenger, champion, settings.gate_margin, found.looks)
     metrics = {
         "controls": {name: fit.metrics for name, fit in fits.items()},
-        "measures": {
-            part.control.name: measure(part, fits[part.control.name], settings.seed)
-            for part in learnable
-        },
+        **measure_all(learnable, fits, settings.seed),
         "gate": asdict(decision),
         "seconds": round(time.time() - started, 3),
     }

@@ -7,6 +7,8 @@ from typing import Any
 
 SAMPLES = {"held_out": "held out", "cross_validated": "cross-validated"}
 """The samples that a version is measured on, and what a person calls them."""
+OUTLOOK = "outlook"
+"""Key of what :mod:`backend.outlook` found."""
 LONG = ("per_class", "confusion", "classes")
 LONG_OF_GATE = ("gained_ids", "lost_ids")
 
@@ -14,6 +16,11 @@ LONG_OF_GATE = ("gained_ids", "lost_ids")
 def gate_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The gate's decision. Versions of before kept less of it, under another name."""
     return dict(metrics.get("gate") or metrics.get("holdout") or {})
+
+
+def share_name(multiple: bool) -> str:
+    """What the share of right answers is called: with several choices, all must be right."""
+    return "exact_match" if multiple else "accuracy"
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:

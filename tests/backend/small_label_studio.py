@@ -8,6 +8,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -113,7 +114,15 @@ class SmallLabelStudio(ThreadingHTTPServer):
             }
             for name, picked in choices.items()
         ]
-        annotation = {"id": task, "result": result, "was_cancelled": False, "completed_by": 1}
+        annotation = {
+            "id": task,
+            "result": result,
+            "was_cancelled": False,
+            "completed_by": 1,
+            "created_at": datetime.now(UTC).isoformat(),
+        }
+        for before in self.tasks[task]["annotations"]:
+            annotation["created_at"] = before["created_at"]
         self.tasks[task]["annotations"] = [annotation]
         self._touch(task)
 

@@ -151,7 +151,10 @@ def test_the_status_page(
             has=page.locator(f'a[href$="/projects/{digit_project}/data"]')
         )
         expect(section.locator(".version")).to_have_text("v0")
-        expect(section.locator("dd")).to_have_text(["0", "20", "0", "20 of 20", "0"])
+        expect(section.locator("dd")).to_have_text(["0", "20", "0", "20 of 20", "0", "0", "0"])
+        expect(section.locator(".outlook li")).to_have_text(
+            ["Cannot tell the accuracy yet: no version has been measured."]
+        )
         expect(section.locator(".doing")).to_have_text("Waiting: no labels yet.")
         wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wider <= 0, f"{name} scrolls sideways by {wider} px"
