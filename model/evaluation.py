@@ -246,8 +246,8 @@ def _proportion(right: Flags, groups: NDArray[np.int64]) -> Number:
         return _too_few(n, MINIMUM_SHARE)
     effective = effective_count(right, groups)
     if effective < MINIMUM_SHARE:
-        told = f"{n} labels, many of near-duplicates, tell as much as {effective:.0f}"
-        return _unknown(n, f"cannot tell yet: {told} of {MINIMUM_SHARE}")
+        told = f"{int(effective)} of {MINIMUM_SHARE} labels, near-duplicates counted once"
+        return _unknown(n, f"cannot tell yet: {told}")
     low, high = wilson_interval(hits * (effective / n), effective)
     return {"value": hits / n, "low": low, "high": high, "n": n}
 
