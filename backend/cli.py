@@ -114,7 +114,11 @@ def connect(project: ProjectArgument, as_json: Json = False) -> dict[str, Any] |
         settings, client, found.id, say=lambda line: errors.print(f"  {_escaped(line)}")
     )
     if not as_json:
-        errors.print(f"Project {found.id} “{_escaped(found.title)}” is connected. Label it at")
+        for line in report.warnings:
+            errors.print(f"[yellow]![/] {_escaped(line)}")
+        errors.print(
+            f"Project {found.id} “{_escaped(found.title)}” is connected. Press “{report.button}” at"
+        )
         print(report.label_url)
     return asdict(report)
 

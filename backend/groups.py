@@ -127,6 +127,19 @@ def count_ungrouped(
     return session.scalar(count) or 0
 
 
+def lacks_groups(session: Session, project_id: int) -> bool:
+    """Whether an image of the project that could be had has no group yet."""
+    grouped = exists().where(
+        ImageGroup.project_id == project_id, ImageGroup.digest == ImageSource.digest
+    )
+    query = (
+        select(TaskImage.task_id)
+        .join(ImageSource, ImageSource.source == TaskImage.source)
+        .where(TaskImage.project_id == project_id, ImageSource.digest.is_not(None), ~grouped)
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def count_known(session: Session, project_id: int, backbone: str) -> tuple[int, int]:
     """How many tasks have a known image, and how many of those are still in the queue."""
     rows = session.execute(

@@ -20,7 +20,8 @@ from model.thresholds import cross_thresholds
 def measure(part: LabelledImages, fit: HeadFit, seed: int) -> dict[str, Any]:
     """:func:`model.evaluation.evaluate` of a fitted head on two samples of its control's labels.
 
-    ``held_out``: by the head itself, on images it never saw. ``cross_validated``: of every other
+    ``held_out``: by the head itself, on images it never saw; near-duplicates tell less than as many
+    others. ``cross_validated``: of every other
     label, by a model fitted without it, and said from thresholds that other folds chose; the
     temperature was fitted on these very predictions, so that their calibration error flatters a
     little.
@@ -36,9 +37,10 @@ def measure(part: LabelledImages, fit: HeadFit, seed: int) -> dict[str, Any]:
         tested, targets = fit.out_of_fold[known], targets[known]
     control = part.control
     thresholds = chosen_from(fit.head, control.classes) if control.multiple else None
+    groups = np.unique(part.leaders[held], return_inverse=True)[1]
     others = _of_other_folds(tested, targets, seed) if control.multiple else None
     return {
-        "held_out": _evaluated(control, said, part.targets[held], thresholds, seed),
+        "held_out": _evaluated(control, said, part.targets[held], thresholds, seed, groups),
         "cross_validated": _evaluated(control, tested, targets, others, seed),
     }
 
@@ -57,7 +59,14 @@ def _evaluated(
     targets: NDArray[Any],
     thresholds: NDArray[np.float64] | None,
     seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     return evaluate(
-        probabilities, targets, control.classes, control.multiple, seed, thresholds=thresholds
+        probabilities,
+        targets,
+        control.classes,
+        control.multiple,
+        seed,
+        thresholds=thresholds,
+        groups=groups,
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.groups import count_known
+from backend.groups import count_known, lacks_groups
 from backend.known_tasks import KnownTasks, known_tasks, pool_of
 from backend.label_config import Control
 from backend.orders import (
@@ -26,7 +26,7 @@ from backend.orders import (
     pack_places,
     wanted_strategy,
 )
-from backend.pool import broken_tasks, count_images
+from backend.pool import broken_tasks, lacks_embeddings
 from backend.predictions import own_scores, unlearned_prediction
 from backend.projects import newest_version
 from backend.settings import Settings
@@ -54,8 +54,8 @@ class Standing:
     """What decides whether an order is due.
 
     ``known`` tasks have a known image, ``waiting`` of them are in the queue; ``complete``: no image
-    is still to be embedded; ``strategy``, ``audit_share`` and ``pace`` are those that an order
-    would be made by now.
+    is still to be embedded or grouped; ``strategy``, ``audit_share`` and ``pace`` are those that
+    an order would be made by now.
     """
 
     known: int
@@ -68,18 +68,24 @@ class Standing:
 
 def standing(session: Session, project: Project, settings: Settings, backbone: str) -> Standing:
     """How a project stands; ``backbone`` is the network whose embeddings are read."""
-    images = count_images(session, project.id, backbone)
     known, waiting = count_known(session, project.id, backbone)
     newest = newest_version(session, project.id)
     width = half_width(newest.metrics) if newest else None
     return Standing(
         known,
         waiting,
-        images.embedded + images.failed >= images.images,
+        is_complete(session, project.id, backbone),
         wanted_strategy(project, settings.strategy),
         settings.audit_share,
         audit_pace(width, settings.audit_share, settings.audit_half_width),
     )
+
+
+def is_complete(session: Session, project_id: int, backbone: str) -> bool:
+    """Whether no image is still to be embedded or grouped."""
+    if lacks_embeddings(session, project_id, backbone):
+        return False
+    return not lacks_groups(session, project_id)
 
 
 def why_due(session: Session, version: int, order: Order | None, now: Standing) -> str:

@@ -11,11 +11,11 @@ anybody; so does one of an order of which no places are kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.tables import ImageGroup, ImageSource, Order, Project, Task, TaskImage, order_name
@@ -35,8 +35,10 @@ def newest_order(session: Session, project_id: int, version: int) -> Order | Non
 
 def wanted_name(session: Session, project: Project) -> str:
     """Name of the order that Label Studio should go by."""
-    order = newest_order(session, project.id, project.champion)
-    return order.name if order else order_name(project.champion, 0)
+    number = select(func.max(Order.number)).where(
+        Order.project_id == project.id, Order.version == project.champion
+    )
+    return order_name(project.champion, session.scalar(number) or 0)
 
 
 def version_of(name: str) -> int | None:
@@ -62,14 +64,30 @@ def pack_places(places: Mapping[int, float]) -> bytes:
     return ids.tobytes() + scores.tobytes()
 
 
-def places_of(order: Order | None) -> dict[int, float]:
+class Places(Mapping[int, float]):
+    """Places by task, read from what :func:`pack_places` made."""
+
+    def __init__(self, packed: bytes) -> None:
+        count = len(packed) // 16
+        self._ids = np.frombuffer(packed, dtype="<i8", count=count)
+        self._scores = np.frombuffer(packed, dtype="<f8", offset=8 * count)
+
+    def __getitem__(self, task_id: int) -> float:
+        position = int(np.searchsorted(self._ids, task_id))
+        if position < len(self._ids) and self._ids[position] == task_id:
+            return float(self._scores[position])
+        raise KeyError(task_id)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+def places_of(order: Order | None) -> Places:
     """Task → its place in [0, 0.999], for the tasks that were in the queue when it was made."""
-    if order is None or not order.places:
-        return {}
-    count = len(order.places) // 16
-    ids = np.frombuffer(order.places, dtype="<i8", count=count)
-    scores = np.frombuffer(order.places, dtype="<f8", offset=8 * count)
-    return dict(zip(ids.tolist(), scores.tolist(), strict=True))
+    return Places(order.places if order else b"")
 
 
 @dataclass(frozen=True)
@@ -108,9 +126,9 @@ def place_tasks(
 ) -> dict[int, float]:
     """Task → its place in an order; ``own`` are the own scores, ``groups`` those of the images."""
     places = places_of(order)
-    late = {task_id: groups.get(task_id, ()) for task_id in own.keys() - places.keys()}
+    found = {task_id: places[task_id] for task_id in own if task_id in places}
+    late = {task_id: groups.get(task_id, ()) for task_id in own if task_id not in found}
     twins = late_twins(session, project_id, order, late, places)
-    found = {task_id: places[task_id] for task_id in own.keys() & places.keys()}
     for task_id, leaders in late.items():
         audit = next((leader for leader in leaders if in_audit(leader, audit_share)), None)
         found[task_id] = late_place(order, Latecomer(own[task_id], audit, task_id in twins))

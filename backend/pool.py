@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import Select, and_, distinct, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend.engine import LocalEngine
@@ -127,6 +127,17 @@ def count_images(session: Session, project_id: int, backbone: str | None) -> Poo
     )
 
 
+def lacks_embeddings(session: Session, project_id: int, backbone: str) -> bool:
+    """Whether an image of the project is still to be fetched or embedded. One that failed is not,
+    though it may be tried again."""
+    query = (
+        select(TaskImage.task_id)
+        .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
+        .where(TaskImage.project_id == project_id, _untouched(backbone))
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def failed_images(session: Session, project_id: int, limit: int = 100) -> list[tuple[int, str]]:
     """Tasks whose image cannot be had, with the reason."""
     query = (
@@ -171,17 +182,24 @@ def next_retry(session: Session, project_id: int) -> float | None:
     )
 
 
-def _missing(
-    project_id: int, backbone: str, *, labelled_only: bool
-) -> Select[str, str, int, str | None]:
+def _untouched(backbone: str) -> ColumnElement[bool]:
+    """Of an image: neither is there an embedding, nor did it fail."""
     has_embedding = exists().where(
         Embedding.digest == ImageSource.digest, Embedding.backbone == backbone
     )
-    untried = or_(
+    return or_(
         ImageSource.source.is_(None),
         and_(ImageSource.digest.is_(None), ImageSource.failure == ""),
-        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= time.time()),
         and_(ImageSource.digest.is_not(None), ~has_embedding),
+    )
+
+
+def _missing(
+    project_id: int, backbone: str, *, labelled_only: bool
+) -> Select[str, str, int, str | None]:
+    untried = or_(
+        _untouched(backbone),
+        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= time.time()),
     )
     query = (
         select(

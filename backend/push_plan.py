@@ -23,6 +23,9 @@ from backend.tables import Order, Project, Task, TaskImage, order_name
 from model.artifact import Artifact
 from model.queue import LAST_SCORE
 
+MOST_NAMED = 500
+"""More tasks than these are not named one by one in a query."""
+
 
 @dataclass(frozen=True)
 class PushPlan:
@@ -109,12 +112,13 @@ def _said(
     wanted: set[int],
 ) -> dict[int, Prediction]:
     controls = controls_of(project)
-    unlabelled = select(Task.id).where(Task.project_id == project.id, ~Task.is_labeled)
+    chosen = TaskImage.task_id.in_(sorted(wanted))
+    if len(wanted) > MOST_NAMED:
+        unlabelled = select(Task.id).where(Task.project_id == project.id, ~Task.is_labeled)
+        chosen = TaskImage.task_id.in_(unlabelled)
     embeddings, unticked = {}, {}
     for data_key in {control.data_key for control in controls}:
-        images = known_images(
-            session, project.id, data_key, artifact.backbone, TaskImage.task_id.in_(unlabelled)
-        )
+        images = known_images(session, project.id, data_key, artifact.backbone, chosen)
         rows = np.flatnonzero(np.isin(images.task_ids, list(wanted)))
         embeddings[data_key] = (images.task_ids[rows], images.embeddings[rows])
         unticked[data_key] = set(images.task_ids[images.in_audit(settings.audit_share)].tolist())

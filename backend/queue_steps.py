@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
-from backend.ordering import make_order, standing, why_due
-from backend.orders import newest_order, places_of
+from backend.groups import count_known
+from backend.ordering import is_complete, make_order, standing, why_due
+from backend.orders import newest_order
 from backend.push import SAMPLING, push, recover_push, serve_order
 from backend.push_plan import PushPlan, plan_push
 from backend.sync import controls_of
@@ -21,8 +23,8 @@ from model.artifact import Artifact
 
 ENOUGH_TO_PUSH = 500
 SHARE_TO_PUSH = 0.1
-"""While images are still being embedded, predictions are pushed when this many wait, and this share
-of those that have their place."""
+"""While images are still being embedded, predictions are pushed when this many wait, and as many as
+this share of those that were."""
 
 
 class QueueSteps:
@@ -69,9 +71,10 @@ class QueueSteps:
         if order is None:
             return False
         with self.tools.store.read() as session:
+            served = project.served == order.name
+            if artifact and served and not _enough(session, order, artifact.backbone):
+                return False
             plan = plan_push(session, project, artifact, order, self.tools.settings)
-        if plan.unscored and project.served == plan.name and not self._enough(plan, order):
-            return False
         if not plan.predictions:
             return self._serve_again(plan)
         push(
@@ -131,10 +134,6 @@ class QueueSteps:
         with self.tools.store.read() as session:
             return newest_order(session, self.project_id, version)
 
-    def _enough(self, plan: PushPlan, order: Order) -> bool:
-        placed = len(places_of(order))
-        return len(plan.predictions) >= max(ENOUGH_TO_PUSH, SHARE_TO_PUSH * placed)
-
     def _serve_again(self, plan: PushPlan) -> bool:
         if self._project().served == plan.name:
             return False
@@ -152,3 +151,18 @@ class QueueSteps:
     def _project(self) -> Project:
         with self.tools.store.read() as session:
             return session.get_one(Project, self.project_id)
+
+
+def _enough(session: Session, order: Order, backbone: str) -> bool:
+    """Whether latecomers are worth a push: all there are, or while images are embedded, many."""
+    if is_complete(session, order.project_id, backbone):
+        return True
+    carry = select(func.count()).where(
+        Task.project_id == order.project_id,
+        ~Task.is_labeled,
+        Task.pushed_version == order.version,
+        Task.pushed_order == order.number,
+    )
+    held = session.scalar(carry) or 0
+    _, waiting = count_known(session, order.project_id, backbone)
+    return waiting - held >= max(ENOUGH_TO_PUSH, SHARE_TO_PUSH * held)

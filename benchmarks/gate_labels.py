@@ -111,7 +111,9 @@ class Retraining:
         """The gate on the challenger, with these labels."""
         first, rows = self.sizes.held_out, np.arange(len(labels))
         digests = rows.astype(str)
-        part = LabelledImages(self.control, rows, self.embeddings, labels, rows < first, digests)
+        part = LabelledImages(
+            self.control, rows, self.embeddings, labels, rows < first, digests, digests
+        )
         learned = {TRAINED_ON: {"label": ranges_of(range(first, first + self.sizes.learned))}}
         return judge(
             {NET: [part]},

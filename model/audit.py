@@ -17,6 +17,8 @@ TARGET_HALF_WIDTH = 0.03
 """Half-width of the accuracy's interval from which on the audit set grows slower."""
 SLOWEST = 0.25
 """The least part of its share that the audit set keeps growing by."""
+LEAST_PACE = 1e-9
+"""Pace below which no audit image is served before all others."""
 MINIMUM = 10
 """Independent labels below which no accuracy is estimated."""
 
@@ -67,7 +69,7 @@ def audit_pace(half_width: float | None, share: float, target: float = TARGET_HA
         return share
     if not half_width >= 0:
         raise ArgumentError(f"half_width is {half_width!r}; 0 or more is allowed.")
-    return share * min(1.0, max(SLOWEST, (half_width / target) ** 2))
+    return share * max(SLOWEST, min(1.0, half_width / target) ** 2)
 
 
 def interleave(
@@ -113,7 +115,7 @@ def _audit_slots(count: int, audit_served: int, served: int, pace: float) -> NDA
     image number j has its turn at the half-step 2 j - 1: in the middle of its 1 / pace images.
     The even half-steps are for catching up.
     """
-    if pace == 0:
+    if pace < LEAST_PACE:
         return np.full(count, np.iinfo(np.int64).max // 2)
     ahead = np.arange(count)
     turn = _ceil((2 * (audit_served + ahead) + 1) / (2 * pace))
@@ -159,9 +161,9 @@ def audit_accuracy(right: ArrayLike, groups: ArrayLike | None = None) -> AuditEs
 
     ``groups`` (n,) whole numbers: labels of one group are of near-duplicates, which were drawn
     together; without it each was drawn alone. The interval is Wilson's of as many labels as
-    :func:`model.metrics.effective_count` says; below 10 of them there is none. It is one for images
-    that come from where these came from, without a correction for a pool that has an end: of the
-    pool at hand, of which audit labels are a tenth at most, it is wider by 5% at most.
+    :func:`model.metrics.effective_count` says; below 10 of them there is none. It is one for
+    images that come from where these came from, without a correction for a pool that has an end:
+    for the pool at hand, of which a tenth has audit labels at most, it is wider by 5% at most.
 
     ArgumentError when the arrays do not fit.
     """

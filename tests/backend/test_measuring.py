@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,9 +23,8 @@ def fitted(n: int, held_out: int, *, multiple: bool = False) -> tuple[LabelledIm
     embeddings = np.eye(3, 8)[positions] + random.normal(0, 0.45, (n, 8))
     targets = np.eye(3, dtype=bool)[positions] if multiple else positions
     held = np.arange(n) < held_out
-    part = LabelledImages(
-        control, np.arange(n), embeddings, targets, held, np.arange(n).astype(str)
-    )
+    names = np.arange(n).astype(str)
+    part = LabelledImages(control, np.arange(n), embeddings, targets, held, names, names)
     fit = fit_head(
         embeddings[~held], targets[~held], classes=control.classes, multiple=multiple, seed=0
     )
@@ -43,6 +43,15 @@ def test_both_samples_are_measured(multiple: bool) -> None:
     right = ((said >= fit.head.thresholds) == held).all(1) if multiple else said.argmax(1) == held
     assert found["held_out"][name]["value"] == pytest.approx(right.mean())
     json.dumps(found, allow_nan=False)
+
+
+def test_near_duplicates_widen_the_intervals() -> None:
+    part, fit = fitted(300, 120)
+    alone = measure(part, fit, seed=0)["held_out"]["accuracy"]
+    pairs = replace(part, leaders=(np.arange(300) // 2).astype(str))
+    together = measure(pairs, fit, seed=0)["held_out"]["accuracy"]
+    assert (together["value"], together["n"]) == (alone["value"], alone["n"])
+    assert together["high"] - together["low"] > alone["high"] - alone["low"]
 
 
 def test_what_cannot_be_told_says_so() -> None:

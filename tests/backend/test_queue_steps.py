@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from alembic import command
+from alembic.config import Config
 from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -21,7 +23,7 @@ from backend.orders import places_of, wanted_name
 from backend.payloads import PredictTask
 from backend.predictor import Predictor
 from backend.settings import Settings
-from backend.store import Store
+from backend.store import MIGRATIONS, Store
 from backend.tables import ImageGroup, Order, Project, Task, Version
 from backend.versions import roll_back
 from model.audit import in_audit
@@ -404,3 +406,34 @@ def test_a_trainer_killed_at_any_instant_goes_on(studio: Studio, seed: int) -> N
             range(1, project.champion + 1)
         )
         assert session.get(Task, (1, 41)) is not None
+
+
+def _as_before_there_were_orders(studio: Studio) -> None:
+    """Put the database back into the form of a release without orders."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with studio.store.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0003")
+
+
+def test_what_a_release_without_orders_has_sent_is_ordered_anew(studio: Studio) -> None:
+    studio.settle()
+    studio.label_next(12)
+    studio.settle()
+    before = studio.held("v1")
+    _as_before_there_were_orders(studio)
+    studio.store.migrate()
+    assert [(order.name, order.known, order.strategy) for order in studio.orders()] == [
+        ("v0", 0, ""),
+        ("v1", 0, ""),
+    ]
+    with studio.store.read() as session:
+        assert session.get_one(Project, 1).choosing
+        pushed = session.scalars(select(Task.pushed_order).where(Task.pushed_version == 1)).all()
+    assert set(pushed) == {0}
+    # Label Studio goes by the old order until the new one is there.
+    project = studio.settle()
+    assert (project.champion, project.served) == (1, "v1.1")
+    assert studio.held("v1") == before
+    _check(studio, project)

@@ -192,6 +192,7 @@ def test_label_studio_gets_no_stray_variables(
     assert spec.env["LABEL_STUDIO_LOG_LEVEL"] == "INFO"
     assert spec.env["LABEL_STUDIO_USER_TOKEN"] == "k" * 40
     assert Path(spec.env["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"]).is_dir()
+    assert Path(spec.env["PYTHONPATH"], f"{spec.env['DJANGO_SETTINGS_MODULE']}.py").is_file()
     assert spec.command[2:] == (
         *("--no-browser", "--internal-host", "127.0.0.1"),
         *("--port", "8123"),

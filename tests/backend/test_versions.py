@@ -137,13 +137,13 @@ def test_that_a_version_is_ordered_anew_is_said(
     promote(store, settings, 1, 2)
     entropy = settings.model_copy(update={"strategy": "entropy"})
     assert promote(store, entropy, 1, 1).warnings == [
-        "The last order of v1 was picked by margin; it is made anew by entropy."
+        "The last order of v1 was picked by auto; it is made anew by entropy."
     ]
     with store.write() as session:
         session.get_one(Project, 1).choosing = False
     promote(store, settings, 1, 2)
     assert promote(store, settings, 1, 1).warnings == [
-        "The last order of v1 was picked by margin; it is made anew by random."
+        "The last order of v1 was picked by auto; it is made anew by random."
     ]
 
 

@@ -29,6 +29,7 @@ def test_connect_gives_a_project_all_it_needs_however_often(
     report = tiebreak.connect(project)
     assert report == tiebreak.connect(project)
     assert (report["controls"], report["left_alone"]) == (["label"], [])
+    assert (report["button"], report["warnings"]) == ("Label All Tasks", [])
 
     [backend] = admin.get("/api/ml/", project=project)
     assert (backend["url"], backend["readable_state"]) == (tiebreak.url, "Connected")
