@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from model.errors import ArgumentError
 from model.queries.auto import auto
@@ -42,8 +43,12 @@ def pick(
     """The next ``count`` images by the strategy of that name: :data:`model.queries.pool.Strategy`.
 
     ArgumentError for a strategy that is not in :data:`STRATEGIES`, or a negative ``count``.
+
+    Runs on one core, as :func:`model.crossfit.cross_fit` does and for the same reason, and so that
+    the picks are the same on machines with more or fewer.
     """
     chosen = STRATEGIES.get(strategy)
     if chosen is None:
         raise ArgumentError(f"strategy={strategy!r}; one of {', '.join(STRATEGIES)} is allowed.")
-    return chosen(pool, count, generator)
+    with threadpool_limits(limits=1, user_api="blas"):
+        return chosen(pool, count, generator)
