@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,8 @@ from model.queries.margin import margin
 from model.queries.pool import Pool, checked_count
 from model.queries.uherding import uherding
 
+# Labels for each class, on average, below which what the heads say is not asked for.
+FIRST = 2
 # Labels of a class between which coverage hands over to margins.
 FEW, MANY = 60, 240
 # With more picks than this share of the labels, margins alone would pick the same image many times.
@@ -19,7 +23,9 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     """``count`` candidates: first typical and spread images, then unsure ones that stand for many,
     at last simply those that the heads are least sure of.
 
-    Uncertainty herding (:func:`model.queries.uherding.uherding`) and the smallest margins
+    With fewer than two labels for each class, in the control where that is least, it is coverage
+    alone (:func:`model.queries.uherding.uherding` without answers): heads that have seen so little
+    are as sure where they are wrong. Then uncertainty herding and the smallest margins
     (:func:`model.queries.margin.margin`) take turns. A share s of the picks goes to margins:
 
         s = clip((l - 60) / (240 - 60), 0, 1) · clip((m / 2 - count) / (m / 2), 0, 1)
@@ -30,6 +36,8 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     numbers, and why: docs/strategies.md.
     """
     wanted = checked_count(pool, count)
+    if knows_little(pool):
+        return uherding(replace(pool, answers=()), wanted, generator)
     sure = round(margin_share(pool, wanted) * wanted)
     herd = uherding(pool, wanted - sure, generator)
     if sure == 0:
@@ -38,6 +46,12 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     unsure = margin(pool, wanted, generator)
     rest = unsure[~np.isin(unsure, herd)][:sure]
     return _in_turns(herd, rest)
+
+
+def knows_little(pool: Pool) -> bool:
+    """Whether a control has fewer than two labels for each class; without counts, no."""
+    known = [part.label_counts for part in pool.answers if part.label_counts is not None]
+    return any(counts.sum() < FIRST * len(counts) for counts in known)
 
 
 def margin_share(pool: Pool, count: int) -> float:

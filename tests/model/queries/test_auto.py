@@ -31,6 +31,15 @@ def test_few_labels_are_herded():
     assert same("uherding", Pool(pool_of([1, 1]).embeddings, (), np.zeros(0, dtype=np.int64)), 10)
 
 
+def test_the_first_labels_are_chosen_by_coverage_alone():
+    little = pool_of([3, 1, 1])
+    bare = Pool(little.embeddings, (), little.labelled)
+    chosen = pick("auto", little, 8, np.random.default_rng(2))
+    assert chosen.tolist() == pick("uherding", bare, 8, np.random.default_rng(2)).tolist()
+    assert not same("uherding", little, 8)
+    assert same("uherding", pool_of([4, 1, 1]), 8)
+
+
 def test_the_share_of_margins_by_hand():
     # (150 - 60) / 180 of the way, and 90 picks where half of 450 labels are 225.
     assert margin_share(pool_of([150, 150, 150]), 90) == pytest.approx(0.5 * 0.6)
