@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from model.queries.margin import margin
 from model.queries.pool import Pool, checked_count
+from model.queries.typiclust import typiclust
 from model.queries.uherding import uherding
 
 # Labels for each class, on average, below which what the heads say is not asked for.
@@ -23,10 +22,11 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     """``count`` candidates: first typical and spread images, then unsure ones that stand for many,
     at last simply those that the heads are least sure of.
 
-    With fewer than two labels for each class, in the control where that is least, it is coverage
-    alone (:func:`model.queries.uherding.uherding` without answers): heads that have seen so little
-    are as sure where they are wrong. Then uncertainty herding and the smallest margins
-    (:func:`model.queries.margin.margin`) take turns. A share s of the picks goes to margins:
+    With fewer than two labels for each class, in the control where that is least, it is typical
+    images alone (:func:`model.queries.typiclust.typiclust`): heads that have seen so little are as
+    sure where they are wrong. Then uncertainty herding (:func:`model.queries.uherding.uherding`)
+    and the smallest margins (:func:`model.queries.margin.margin`) take turns. A share s of the
+    picks goes to margins:
 
         s = clip((l - 60) / (240 - 60), 0, 1) · clip((m / 2 - count) / (m / 2), 0, 1)
 
@@ -37,7 +37,7 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     """
     wanted = checked_count(pool, count)
     if knows_little(pool):
-        return uherding(replace(pool, answers=()), wanted, generator)
+        return typiclust(pool, wanted, generator)
     sure = round(margin_share(pool, wanted) * wanted)
     herd = uherding(pool, wanted - sure, generator)
     if sure == 0:
@@ -49,7 +49,10 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
 
 
 def knows_little(pool: Pool) -> bool:
-    """Whether a control has fewer than two labels for each class; without counts, no."""
+    """Whether a control has fewer than two labels for each class, or none has any answers yet;
+    where labels were not counted, no."""
+    if not pool.answers:
+        return True
     known = [part.label_counts for part in pool.answers if part.label_counts is not None]
     return any(counts.sum() < FIRST * len(counts) for counts in known)
 

@@ -28,15 +28,12 @@ def same(strategy: str, pool: Pool, count: int) -> bool:
 def test_few_labels_are_herded():
     assert margin_share(pool_of([60, 60, 60]), 10) == 0
     assert same("uherding", pool_of([60, 60, 60]), 10)
-    assert same("uherding", Pool(pool_of([1, 1]).embeddings, (), np.zeros(0, dtype=np.int64)), 10)
+    assert same("typiclust", Pool(pool_of([1, 1]).embeddings, (), np.zeros(0, dtype=np.int64)), 10)
 
 
-def test_the_first_labels_are_chosen_by_coverage_alone():
-    little = pool_of([3, 1, 1])
-    bare = Pool(little.embeddings, (), little.labelled)
-    chosen = pick("auto", little, 8, np.random.default_rng(2))
-    assert chosen.tolist() == pick("uherding", bare, 8, np.random.default_rng(2)).tolist()
-    assert not same("uherding", little, 8)
+def test_the_first_labels_are_typical_images():
+    assert same("typiclust", pool_of([3, 1, 1]), 8)
+    assert not same("typiclust", pool_of([4, 1, 1]), 8)
     assert same("uherding", pool_of([4, 1, 1]), 8)
 
 
