@@ -19,13 +19,11 @@ def outlook_json(
 ) -> dict[str, Any]:
     """How the version that serves does, what was found of the newest one, and all in sentences."""
     measured = (serving.metrics.get("measures") or {}) if serving else {}
+    # A control that has become one of several choices, or of one, was not measured as it is now.
     accuracy = [
-        {
-            "control": control.name,
-            **measured[control.name]["held_out"][share_name(control.multiple)],
-        }
+        {"control": control.name, **number}
         for control in controls
-        if control.name in measured and measured[control.name].get("held_out")
+        if (number := _held_out(measured, control).get(share_name(control.multiple)))
     ]
     for control, number in zip(_named(controls, accuracy), accuracy, strict=True):
         number["sentence"] = accuracy_sentence(number, control.multiple)
@@ -46,6 +44,11 @@ def accuracy_sentence(number: Mapping[str, Any], multiple: bool) -> str:
         return f"Cannot tell the accuracy yet: there are {lacking}."
     what = "All choices of an image right" if multiple else "Accuracy"
     return f"{what} {number_text('accuracy', number)} on {number['n']:,} audit labels."
+
+
+def _held_out(measured: Mapping[str, Any], control: Control) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (measured.get(control.name) or {}).get("held_out") or {}
+    return found
 
 
 def _named(controls: Sequence[Control], numbers: Sequence[Mapping[str, Any]]) -> list[Control]:

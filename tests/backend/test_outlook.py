@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -187,3 +188,10 @@ def test_few_audit_labels_cannot_tell(tables: Tables) -> None:
     project = tables.project()
     found = outlook_json(project, controls_of(project), version, version)
     assert found["sentences"] == ["Cannot tell the accuracy yet: there are 7 of 10 audit labels."]
+
+
+def test_a_control_of_another_kind_has_not_been_measured(tables: Tables) -> None:
+    version = add_version(tables, 1, (100, 44, 50))
+    project = tables.project()
+    several = [replace(control, multiple=True) for control in controls_of(project)]
+    assert outlook_json(project, several, version, version)["accuracy"] == []
