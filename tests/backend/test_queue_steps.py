@@ -280,6 +280,9 @@ def test_a_version_that_is_rolled_back_to_goes_on_with_its_last_order(studio: St
         session.get_one(Project, 1).choosing = False
     studio.settle()
     sent = studio.held("v1.1")
+    with studio.store.write() as session:
+        # So that the switch stays where it is when v2 comes.
+        session.get_one(Project, 1).payoff = {"checked": 2}
     studio.label_next(10)
     assert studio.settle().served == "v2"
     studio.server.add_picture(41, _picture(41))

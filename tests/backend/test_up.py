@@ -150,7 +150,12 @@ def test_ctrl_c_while_it_starts_leaves_nothing_and_is_quiet(tmp_path: Path) -> N
             start_new_session=True,
         )
         end = time.monotonic() + 60
-        while "Label Studio starts" not in (tmp_path / "err").read_text():
+        pid = tmp_path / "pid"
+        while not (
+            pid.exists()
+            and pid.read_text()
+            and "Label Studio starts" in (tmp_path / "err").read_text()
+        ):
             assert time.monotonic() < end
             assert started.poll() is None, (tmp_path / "err").read_text()
             time.sleep(0.05)
