@@ -84,6 +84,8 @@ class Everything:
         project_id = self._project(chosen, title)
         with self.steps.step("Project and backend are connected") as step:
             report = connect_project(self.settings, self.label_studio, project_id, say=step.note)
+        for line in report.warnings:
+            self.steps.warn(line)
         return Ready(project_id, report.label_url, self.url, self._own_url(), self.account)
 
     def _check_ports(self) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from sqlalchemy import select
 
 from backend.cli_experiments import app as experiments
@@ -20,16 +19,11 @@ from backend.command import Json, errors
 from backend.command import command as _command
 from backend.command import escaped as _escaped
 from backend.errors import SetupError
-from backend.finetunes import FAILED, UNDER_WAY
 from backend.labelstudio import LabelStudio
 from backend.logs import configure_logging
-from backend.projects import (
-    ProjectStatus,
-    list_versions,
-    project_status,
-    trainer_alive,
-)
+from backend.projects import list_versions, project_status, trainer_alive
 from backend.settings import Settings, label_studio_access, load_settings
+from backend.status_text import print_status
 from backend.store import Store
 from backend.tables import Project
 
@@ -114,7 +108,11 @@ def connect(project: ProjectArgument, as_json: Json = False) -> dict[str, Any] |
         settings, client, found.id, say=lambda line: errors.print(f"  {_escaped(line)}")
     )
     if not as_json:
-        errors.print(f"Project {found.id} “{_escaped(found.title)}” is connected. Label it at")
+        for line in report.warnings:
+            errors.print(f"[yellow]![/] {_escaped(line)}")
+        errors.print(
+            f"Project {found.id} “{_escaped(found.title)}” is connected. Press “{report.button}” at"
+        )
         print(report.label_url)
     return asdict(report)
 
@@ -136,7 +134,7 @@ def status(
         statuses = [project_status(session, row, settings.lease_seconds) for row in rows]
         alive = trainer_alive(session, settings.lease_seconds)
     if not as_json:
-        _print_status(statuses, alive, settings)
+        print_status(statuses, alive, settings.data_dir)
     return {"trainer_alive": alive, "projects": [s.as_json() for s in statuses]}
 
 
@@ -288,47 +286,6 @@ def _find(store: Store, wanted: str) -> Project:
         f"“{wanted}” names {len(found)} connected projects; connected: {known}.",
         mend="Give a project's number, or connect it first: tiebreak connect PROJECT",
     )
-
-
-def _print_status(statuses: list[ProjectStatus], alive: bool, settings: Settings) -> None:
-    if not statuses:
-        errors.print(f"No project is connected in the data folder {settings.data_dir.resolve()}.")
-        errors.print("Connect one: tiebreak connect PROJECT; or name the folder: TIEBREAK_DATA_DIR")
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("project", "version", "labelled", "queue", "images", "state"):
-        table.add_column(heading)
-    for s in statuses:
-        trouble = s.error or s.config_problem
-        state = "trouble, see below" if trouble else s.activity or s.waiting or "up to date"
-        images = f"{s.embedded}/{s.images}" + (f", {s.broken} broken" if s.broken else "")
-        table.add_row(
-            _escaped(f"{s.id} {s.title}"),
-            s.version,
-            str(s.labelled),
-            str(s.unlabelled),
-            images,
-            _escaped(state),
-        )
-    Console(highlight=False).print(table)
-    for s in statuses:
-        if s.finetune and s.finetune["state"] in (*UNDER_WAY, FAILED):
-            errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(s.finetune['sentence'])}")
-        for trouble in filter(None, (s.error, s.config_problem)):
-            errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(trouble)}")
-        for sentence in _left_out(s):
-            errors.print(f"{s.id} {_escaped(s.title)}: {_escaped(sentence)}")
-    if not alive:
-        errors.print("No trainer is running. Start one: tiebreak trainer")
-
-
-def _left_out(status: ProjectStatus) -> list[str]:
-    """A sentence for each control with labels that do not fit the labelling config."""
-    return [
-        f"{c.name}: kept, but not learned from: {'; '.join(c.outside)}. {c.advice}"
-        for c in status.controls
-        if c.outside
-    ]
 
 
 app.add_typer(experiments)

@@ -11,12 +11,15 @@ from backend.label_config import LabelConfig, parse_label_config
 from backend.labelstudio import LabelStudio, Project
 from backend.projects import register_project
 from backend.push import SAMPLING
+from backend.queue_settings import queue_warnings
 from backend.secrets import SECRET_HEADER, webhook_secret
 from backend.settings import Settings
 from backend.store import Store
 
 BACKEND_TITLE = "Tiebreak"
 QUEUE_TITLE = "Tiebreak queue"
+BUTTON = "Label All Tasks"
+"""Label Studio's button that honours the order and what other people have on their screens."""
 NEED_LABELS_ONLY = {
     "filter": "filter:tasks:total_annotations",
     "operator": "equal",
@@ -27,7 +30,8 @@ NEED_LABELS_ONLY = {
 
 @dataclass(frozen=True)
 class ConnectReport:
-    """What a connected project uses."""
+    """What a connected project uses, which button to press at ``label_url``, and what there is in
+    its settings that breaks the queue's order."""
 
     project: int
     title: str
@@ -38,6 +42,8 @@ class ConnectReport:
     controls: list[str]
     left_alone: list[str]
     label_url: str
+    button: str
+    warnings: list[str]
 
 
 def connect_project(
@@ -90,7 +96,7 @@ def _connect(
     tab = label_studio.save_view(project.id, QUEUE_TITLE, filters=[NEED_LABELS_ONLY])
     say(f"tab “{QUEUE_TITLE}” shows the queue in the Data Manager")
     label_studio.update_project(project.id, sampling=SAMPLING, show_collab_predictions=True)
-    say("“Label All Tasks” follows the queue")
+    say(f"“{BUTTON}” follows the queue, and gives each person an image of their own")
     return ConnectReport(
         project=project.id,
         title=project.title,
@@ -101,6 +107,8 @@ def _connect(
         controls=[control.name for control in config.controls],
         left_alone=list(config.ignored),
         label_url=f"{label_studio.url}/projects/{project.id}/data?tab={tab.id}",
+        button=BUTTON,
+        warnings=queue_warnings(project),
     )
 
 

@@ -24,7 +24,7 @@ class LabelledImages:
     """The labels of one control whose images are embedded, in or out of the audit set.
 
     ``targets`` is (n,) int positions in the control's classes, or (n, k) bool for a multiple one;
-    ``digests`` are the n SHA-256 of the images.
+    ``digests`` are the n SHA-256 of the images, ``leaders`` those of the leaders of their groups.
     """
 
     control: Control
@@ -33,6 +33,7 @@ class LabelledImages:
     targets: NDArray[Any]
     held_out: NDArray[Any]
     digests: NDArray[Any]
+    leaders: NDArray[Any]
 
     def rows(self, chosen: NDArray[Any]) -> LabelledImages:
         """Those at the positions or flags ``chosen``."""
@@ -43,6 +44,7 @@ class LabelledImages:
             self.targets[chosen],
             self.held_out[chosen],
             self.digests[chosen],
+            self.leaders[chosen],
         )
 
     @property
@@ -108,6 +110,7 @@ def labelled_images(
         encode_targets([each for each, kept in zip(said, fits, strict=True) if kept], control),
         found.in_audit(audit_share)[fits],
         np.array(found.digests, dtype="U64")[fits],
+        np.array(found.leaders, dtype="U64")[fits],
     )
 
 

@@ -334,6 +334,7 @@ class FineTuning:
             champion if champion and comparable(champion, tuned.base) else None,
             serving,
             tuned,
+            tools.priors,
         )
         if not isinstance(found, Candidate):
             return None

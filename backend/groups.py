@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from backend.lease import Leases
 from backend.pool import from_bytes
 from backend.store import Store
-from backend.tables import Embedding, ImageGroup, ImageSource, Label, TaskImage
+from backend.tables import Embedding, ImageGroup, ImageSource, Label, Task, TaskImage
 from model.audit import in_audit
 from model.duplicates import find_leaders
 
@@ -94,6 +94,30 @@ def leaders_of(session: Session, project_id: int, digests: Sequence[str]) -> dic
     return found
 
 
+def groups_of_tasks(
+    session: Session, project_id: int, task_ids: Sequence[int]
+) -> dict[int, dict[str, str]]:
+    """Task → data key → the leader of its image's group, for images that have one."""
+    found: dict[int, dict[str, str]] = {}
+    for start in range(0, len(task_ids), SQL_SLICE):
+        rows = session.execute(
+            select(TaskImage.task_id, TaskImage.data_key, ImageGroup.leader)
+            .join(ImageSource, ImageSource.source == TaskImage.source)
+            .join(
+                ImageGroup,
+                (ImageGroup.project_id == project_id) & (ImageGroup.digest == ImageSource.digest),
+            )
+            .where(
+                TaskImage.project_id == project_id,
+                TaskImage.task_id.in_(task_ids[start : start + SQL_SLICE]),
+            )
+            .order_by(TaskImage.data_key)
+        )
+        for task_id, data_key, leader in rows:
+            found.setdefault(task_id, {})[data_key] = leader
+    return found
+
+
 def count_ungrouped(
     session: Session, project_id: int, backbone: str, *, labelled_only: bool = False
 ) -> int:
@@ -101,6 +125,39 @@ def count_ungrouped(
     query = _ungrouped(project_id, backbone, labelled_only)
     count = query.with_only_columns(func.count(distinct(Embedding.digest)))
     return session.scalar(count) or 0
+
+
+def lacks_groups(session: Session, project_id: int) -> bool:
+    """Whether an image of the project that could be had has no group yet."""
+    grouped = exists().where(
+        ImageGroup.project_id == project_id, ImageGroup.digest == ImageSource.digest
+    )
+    query = (
+        select(TaskImage.task_id)
+        .join(ImageSource, ImageSource.source == TaskImage.source)
+        .where(TaskImage.project_id == project_id, ImageSource.digest.is_not(None), ~grouped)
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def count_known(session: Session, project_id: int, backbone: str) -> tuple[int, int]:
+    """How many tasks have a known image, and how many of those are still in the queue."""
+    rows = session.execute(
+        select(Task.is_labeled, func.count(distinct(Task.id)))
+        .join(TaskImage, (TaskImage.project_id == project_id) & (TaskImage.task_id == Task.id))
+        .join(ImageSource, ImageSource.source == TaskImage.source)
+        .join(Embedding, Embedding.digest == ImageSource.digest)
+        .join(
+            ImageGroup,
+            (ImageGroup.project_id == project_id) & (ImageGroup.digest == Embedding.digest),
+        )
+        .where(Task.project_id == project_id, Embedding.backbone == backbone)
+        .group_by(Task.is_labeled)
+    )
+    done, waiting = 0, 0
+    for is_labeled, count in rows:
+        done, waiting = (count, waiting) if is_labeled else (done, count)
+    return done + waiting, waiting
 
 
 def group_images(

@@ -20,6 +20,9 @@ from backend.label_config import Control
 _REGION_KEYS = {"x", "y", "width", "height", "points", "vertices", "rle", "imageDataURL"}
 _PART_KEYS = _REGION_KEYS | {"start", "end", "sequence", "item_index"}
 
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+"""Stands for a date that is missing or malformed."""
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -31,6 +34,7 @@ class Annotation:
     was_cancelled: bool
     completed_by: int | None
     updated_at: str
+    created_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,16 @@ def parse_annotation(payload: Mapping[str, Any], task_id: int | None = None) -> 
         was_cancelled=bool(payload.get("was_cancelled")),
         completed_by=_identifier(payload.get("completed_by")),
         updated_at=str(payload.get("updated_at") or payload.get("created_at") or ""),
+        created_at=str(payload.get("created_at") or ""),
     )
+
+
+def labelled_at(annotations: Sequence[Annotation]) -> float | None:
+    """When the first annotation that is no skip was submitted, in seconds since the epoch; None
+    where there is none, or none with a date."""
+    dated = [_moment(a.created_at) for a in annotations if not a.was_cancelled]
+    known = [moment for moment in dated if moment > EARLIEST]
+    return min(known).timestamp() if known else None
 
 
 def task_labels(annotations: Sequence[Annotation], controls: Sequence[Control]) -> dict[str, Label]:
@@ -115,7 +128,7 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
+        return EARLIEST
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -14,7 +14,8 @@ from backend.labelstudio_types import Project, read, read_all, read_count
 
 _FIELDS = (
     "id,title,label_config,model_version,sampling,task_number,"
-    "total_annotations_number,skipped_annotations_number"
+    "total_annotations_number,skipped_annotations_number,"
+    "maximum_annotations,overlap_cohort_percentage,show_overlap_first,annotator_evaluation_enabled"
 )
 _PAGE = 100
 _TASKS_IN_A_REQUEST = 5000

@@ -24,7 +24,7 @@ Filter = dict[str, Any]
 
 TASK_FIELDS = "id,data,is_labeled,total_annotations,updated_at"
 # The list's ``include`` names fields of the task and of its annotations alike.
-_ANNOTATION_FIELDS = f"{TASK_FIELDS},annotations,result,was_cancelled,completed_by"
+_ANNOTATION_FIELDS = f"{TASK_FIELDS},annotations,result,was_cancelled,completed_by,created_at"
 # Filters travel in the URL, which some servers cut at 4 KB.
 _IDS_IN_A_REQUEST = 200
 

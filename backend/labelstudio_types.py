@@ -30,7 +30,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Project:
-    """One project with its counters: tasks, finished annotations, skips."""
+    """One project with its counters: tasks, finished annotations, skips.
+
+    ``maximum_annotations`` people are to label each of ``overlap_cohort_percentage`` percent of the
+    tasks, and one person each of the others.
+    """
 
     id: int
     title: str
@@ -40,6 +44,10 @@ class Project:
     task_number: int | None = 0
     total_annotations_number: int | None = 0
     skipped_annotations_number: int | None = 0
+    maximum_annotations: int | None = 1
+    overlap_cohort_percentage: int | None = 100
+    show_overlap_first: bool | None = False
+    annotator_evaluation_enabled: bool | None = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from backend.supervise import ChildSpec
 
 NAME = "Label Studio"
 EMAIL = "admin@tiebreak.local"
+SETTINGS_FOLDER = Path(__file__).with_name("label_studio_settings")
+SETTINGS_MODULE = "tiebreak_label_studio"
 # Label Studio takes settings from plain names too (HOST as well as LABEL_STUDIO_HOST), which shells
 # set for other purposes; the last two belong to this process's Python.
 UNWANTED = frozenset(
@@ -77,8 +79,9 @@ def keep_account(data_dir: Path) -> Account:
 def child_spec(settings: Settings, account: Account) -> ChildSpec:
     """How to run Label Studio on 127.0.0.1 with everything it keeps below the data folder.
 
-    Its two protections against private addresses are off, since the backend is on one; and bulk
-    predictions take its quick path. SetupError when its program is not installed.
+    Its two protections against private addresses are off, since the backend is on one; bulk
+    predictions take its quick path; and people take turns at the queue. SetupError when its program
+    is not installed.
     """
     program = settings.label_studio_command
     if not program.exists():
@@ -101,6 +104,12 @@ def child_spec(settings: Settings, account: Account) -> ChildSpec:
         _environment(account, home, served, os.environ),
         whole_env=True,
     )
+
+
+def one_queue() -> dict[str, str]:
+    """What a Label Studio on SQLite needs in its environment so that no two people who ask at once
+    are given the same task: see :mod:`backend.label_studio_settings.tiebreak_label_studio`."""
+    return {"PYTHONPATH": str(SETTINGS_FOLDER), "DJANGO_SETTINGS_MODULE": SETTINGS_MODULE}
 
 
 def _environment(
@@ -126,4 +135,5 @@ def _environment(
         "FRONTEND_SENTRY_DSN": "",
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
+        **one_queue(),
     }

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import Select, and_, distinct, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend.engine import LocalEngine
 from backend.errors import ImageError
 from backend.images import ImageFetcher, WorkingCopies
 from backend.store import Store
-from backend.tables import Embedding, ImageSource, Label, TaskImage
+from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,17 @@ def count_images(session: Session, project_id: int, backbone: str | None) -> Poo
     )
 
 
+def lacks_embeddings(session: Session, project_id: int, backbone: str) -> bool:
+    """Whether an image of the project is still to be fetched or embedded. One that failed is not,
+    though it may be tried again."""
+    query = (
+        select(TaskImage.task_id)
+        .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
+        .where(TaskImage.project_id == project_id, _untouched(backbone))
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def failed_images(session: Session, project_id: int, limit: int = 100) -> list[tuple[int, str]]:
     """Tasks whose image cannot be had, with the reason."""
     query = (
@@ -143,6 +154,25 @@ def failed_images(session: Session, project_id: int, limit: int = 100) -> list[t
     return [(task_id, failure) for task_id, failure in session.execute(query)]
 
 
+def broken_tasks(session: Session, project_id: int) -> set[int]:
+    """Tasks that have no image at all, or only images that cannot be had."""
+    pending_or_ready = (
+        select(TaskImage.task_id)
+        .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
+        .where(
+            TaskImage.project_id == project_id,
+            ImageSource.source.is_(None)
+            | ImageSource.digest.is_not(None)
+            | (ImageSource.failure == ""),
+        )
+    )
+    return set(
+        session.scalars(
+            select(Task.id).where(Task.project_id == project_id, Task.id.not_in(pending_or_ready))
+        )
+    )
+
+
 def next_retry(session: Session, project_id: int) -> float | None:
     """When the next image is tried again."""
     return session.scalar(
@@ -152,17 +182,24 @@ def next_retry(session: Session, project_id: int) -> float | None:
     )
 
 
-def _missing(
-    project_id: int, backbone: str, *, labelled_only: bool
-) -> Select[str, str, int, str | None]:
+def _untouched(backbone: str) -> ColumnElement[bool]:
+    """Of an image: neither is there an embedding, nor did it fail."""
     has_embedding = exists().where(
         Embedding.digest == ImageSource.digest, Embedding.backbone == backbone
     )
-    untried = or_(
+    return or_(
         ImageSource.source.is_(None),
         and_(ImageSource.digest.is_(None), ImageSource.failure == ""),
-        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= time.time()),
         and_(ImageSource.digest.is_not(None), ~has_embedding),
+    )
+
+
+def _missing(
+    project_id: int, backbone: str, *, labelled_only: bool
+) -> Select[str, str, int, str | None]:
+    untried = or_(
+        _untouched(backbone),
+        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= time.time()),
     )
     query = (
         select(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,39 +40,76 @@ def missing_image_prediction() -> Prediction:
     return Prediction(LAST_SCORE, [])
 
 
+Embeddings = Mapping[str, tuple[Sequence[int] | NDArray[Any], NDArray[Any]]]
+"""Data key → (task ids (n,), embeddings (n, width))."""
+
+
 def predict_tasks(
     artifact: Artifact,
     controls: Sequence[Control],
-    embeddings: Mapping[str, tuple[Sequence[int] | NDArray[Any], NDArray[Any]]],
+    embeddings: Embeddings,
     strategy: str,
+    unticked: Mapping[str, Collection[int]] = MappingProxyType({}),
 ) -> dict[int, Prediction]:
-    """Predictions of the champion for tasks with embeddings.
+    """Predictions of a version for tasks with embeddings.
 
-    Args:
-        embeddings: data key → (task ids (n,), embeddings (n, width)).
+    ``strategy`` names the uncertainty that they are scored by. ``unticked``: data key → the tasks
+    whose image is in the audit set. No choice is ticked for it, so that people judge it for
+    themselves.
 
     Returns:
-        Task id → prediction, for every task with an embedding for at least one learned control.
-        Where there are several controls, the least certain one decides the place in the queue.
+        Task id → prediction with the task's own score, for every task with an embedding for at
+        least one learned control. Where there are several controls, the least certain one decides
+        the score.
     """
+    scores = own_scores(artifact, controls, embeddings, strategy)
+    results: dict[int, list[dict[str, Any]]] = {task_id: [] for task_id in scores}
+    for said in _said(artifact, controls, embeddings):
+        control, kept = said.control, said.classes
+        chosen = chosen_from(said.head, kept) if control.multiple else None
+        ticked = _ticked(said.probabilities, chosen)
+        silent = unticked.get(control.data_key, ())
+        for position, task_id in enumerate(said.task_ids):
+            if task_id not in silent:
+                row = said.probabilities[position]
+                results[task_id] += _choice(task_id, control, kept, row, ticked[position])
+    return {task_id: Prediction(score, results[task_id]) for task_id, score in scores.items()}
+
+
+def own_scores(
+    artifact: Artifact, controls: Sequence[Control], embeddings: Embeddings, strategy: str
+) -> dict[int, float]:
+    """The scores of :func:`predict_tasks` alone."""
     scores: dict[int, float] = {}
-    results: dict[int, list[dict[str, Any]]] = {}
+    for said in _said(artifact, controls, embeddings):
+        unsure = uncertainty(strategy, said.probabilities, said.control.multiple)
+        for task_id, score in zip(said.task_ids, queue_scores([unsure]).tolist(), strict=True):
+            scores[task_id] = min(score, scores.get(task_id, score))
+    return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """(n, k) what the head of a control says of the images of n tasks."""
+
+    control: Control
+    head: Head
+    classes: list[str]
+    task_ids: list[int]
+    probabilities: NDArray[Any]
+
+
+def _said(
+    artifact: Artifact, controls: Sequence[Control], embeddings: Embeddings
+) -> Iterator[_Said]:
     for control in controls:
         head = head_of(artifact, control)
         task_ids, vectors = embeddings.get(control.data_key, ((), np.zeros((0, 0))))
         if head is None or not len(task_ids):
             continue
-        kept, probabilities = _current_classes(head, control, vectors)
-        if not kept:
-            continue
-        ticked = _ticked(probabilities, chosen_from(head, kept) if control.multiple else None)
-        control_scores = queue_scores([uncertainty(strategy, probabilities, control.multiple)])
-        for position, task_id in enumerate(int(t) for t in task_ids):
-            score = float(control_scores[position])
-            scores[task_id] = min(score, scores.get(task_id, score))
-            choice = _choice(task_id, control, kept, probabilities[position], ticked[position])
-            results.setdefault(task_id, []).extend(choice)
-    return {task_id: Prediction(score, results[task_id]) for task_id, score in scores.items()}
+        kept, probabilities = current_classes(head, control, vectors)
+        if kept:
+            yield _Said(control, head, kept, [int(t) for t in task_ids], probabilities)
 
 
 def head_of(artifact: Artifact, control: Control) -> Head | None:
@@ -89,7 +127,7 @@ def chosen_from(head: Head | None, classes: Sequence[str]) -> NDArray[np.float64
     return np.array([known.get(name, NEUTRAL) for name in classes], dtype=np.float64)
 
 
-def _current_classes(
+def current_classes(
     head: Head, control: Control, vectors: NDArray[Any]
 ) -> tuple[list[str], NDArray[Any]]:
     """The head's classes that the config still has, and their probabilities."""

@@ -16,8 +16,10 @@ from sqlalchemy import select
 from backend.champion import Champions
 from backend.engine import LocalEngine
 from backend.errors import ImageError, LabelConfigError
+from backend.groups import leaders_of
 from backend.images import ImageFetcher, WorkingCopies
 from backend.label_config import Control, parse_label_config
+from backend.orders import RANDOM, measure_of, newest_order, place_tasks, pushed_scores
 from backend.payloads import PredictTask
 from backend.pool import (
     embed_images,
@@ -34,8 +36,9 @@ from backend.predictions import (
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import controls_of, image_uris, source_key
-from backend.tables import Embedding, ImageSource, Project, version_name
+from backend.tables import Embedding, ImageSource, Order, Project, order_name, version_name
 from model.artifact import Artifact
+from model.audit import in_audit
 from model.errors import TiebreakError
 
 log = logging.getLogger(__name__)
@@ -66,37 +69,112 @@ class Predictor:
     def predict(
         self, project_id: int, tasks: Sequence[PredictTask], label_config: str | None
     ) -> tuple[str, list[Prediction]]:
-        """Version and predictions. A task whose image cannot be had never harms the others."""
+        """Name of the order and predictions. A task whose image cannot be had never harms the
+        others."""
         artifact = self._champions.get(project_id)
         controls = self._controls(project_id, label_config)
         uris = [image_uris(task.data, controls) for task in tasks]
+        version = artifact.version if artifact else 0
+        with self._store.read() as session:
+            order = newest_order(session, project_id, version)
+        # A caller may send tasks without a number, and the same one twice.
+        numbers = [task.id or -1 - position for position, task in enumerate(tasks)]
         if artifact is None:
-            return version_name(0), self._unlearned(project_id, tasks, uris)
-        vectors = self._vectors(artifact, tasks, uris)
-        embeddings = {}
+            said = self._unlearned(project_id, numbers, uris)
+            leaders = self._leaders(project_id, uris)
+        else:
+            vectors = self._vectors(artifact, tasks, uris)
+            leaders = self._leaders(project_id, uris)
+            said = self._said(artifact, controls, order, vectors, uris, leaders)
+        for position in range(len(tasks)):
+            if position not in said:
+                log.warning("task %s: no image, so it is served last", tasks[position].id)
+        places = self._places(project_id, order, numbers, said, leaders)
+        return order.name if order else order_name(version, 0), [
+            Prediction(places[position], said[position].result)
+            if position in said
+            else missing_image_prediction()
+            for position in range(len(tasks))
+        ]
+
+    def _said(
+        self,
+        artifact: Artifact,
+        controls: Sequence[Control],
+        order: Order | None,
+        vectors: Mapping[str, NDArray[Any]],
+        uris: Sequence[Mapping[str, str]],
+        leaders: Sequence[Mapping[str, str]],
+    ) -> dict[int, Prediction]:
+        """Position of a task → what the version says, for tasks with an image; audit images have no
+        ticked choice."""
+        share = self._settings.audit_share
+        embeddings, unticked = {}, {}
         for data_key in {control.data_key for control in controls}:
-            # Positions stand in for task ids: a caller may send tasks without one.
             rows = [i for i, found in enumerate(uris) if found.get(data_key) in vectors]
             if rows:
                 embeddings[data_key] = (rows, np.stack([vectors[uris[i][data_key]] for i in rows]))
-        found = predict_tasks(artifact, controls, embeddings, self._settings.strategy)
-        for position, task in enumerate(tasks):
-            if position not in found:
-                log.warning("task %s: no image, so it is served last", task.id)
-        return version_name(artifact.version), [
-            found.get(position, missing_image_prediction()) for position in range(len(tasks))
-        ]
+            unticked[data_key] = {
+                i
+                for i, found in enumerate(leaders)
+                if data_key in found and in_audit(found[data_key], share)
+            }
+        measure = measure_of(order.strategy if order else self._settings.strategy)
+        return predict_tasks(artifact, controls, embeddings, measure, unticked)
 
     def _unlearned(
-        self, project_id: int, tasks: Sequence[PredictTask], uris: Sequence[Mapping[str, str]]
-    ) -> list[Prediction]:
-        """Places in a fixed random order; what is known to have no image comes last."""
+        self, project_id: int, numbers: Sequence[int], uris: Sequence[Mapping[str, str]]
+    ) -> dict[int, Prediction]:
+        """Positions of the tasks whose image may be had, as far as that is known."""
         broken = self._broken({uri for found in uris for uri in found.values()})
+        return {
+            position: unlearned_prediction(project_id, numbers[position], self._settings.seed)
+            for position, found in enumerate(uris)
+            if not broken.issuperset(found.values())
+        }
+
+    def _places(
+        self,
+        project_id: int,
+        order: Order | None,
+        numbers: Sequence[int],
+        said: Mapping[int, Prediction],
+        leaders: Sequence[Mapping[str, str]],
+    ) -> dict[int, float]:
+        """Position → place: what Label Studio holds, or else what it would be sent."""
+        by_chance = order is not None and order.strategy == RANDOM
+        own = {
+            numbers[position]: unlearned_prediction(
+                project_id, numbers[position], self._settings.seed
+            ).score
+            if by_chance
+            else prediction.score
+            for position, prediction in said.items()
+        }
+        groups = {numbers[position]: list(leaders[position].values()) for position in said}
+        with self._store.read() as session:
+            share = self._settings.audit_share
+            places = place_tasks(session, project_id, order, own, groups, share)
+            if order is not None:
+                places |= pushed_scores(session, project_id, order, list(own))
+        return {position: places[numbers[position]] for position in said}
+
+    def _leaders(self, project_id: int, uris: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        """Of each task, data key → the leader of its image's group; an image that is not in a
+        group yet leads itself."""
+        by_key = {source_key(uri): uri for found in uris for uri in found.values()}
+        keys, digests = list(by_key), dict[str, str]()
+        with self._store.read() as session:
+            for start in range(0, len(keys), SQL_SLICE):
+                query = select(ImageSource.source, ImageSource.digest).where(
+                    ImageSource.source.in_(keys[start : start + SQL_SLICE]),
+                    ImageSource.digest.is_not(None),
+                )
+                digests.update((by_key[key], str(digest)) for key, digest in session.execute(query))
+            leader = leaders_of(session, project_id, sorted(set(digests.values())))
         return [
-            missing_image_prediction()
-            if broken.issuperset(found.values())
-            else unlearned_prediction(project_id, task.id or 0, self._settings.seed)
-            for task, found in zip(tasks, uris, strict=True)
+            {key: leader[digests[uri]] for key, uri in found.items() if uri in digests}
+            for found in uris
         ]
 
     def _broken(self, uris: Collection[str]) -> set[str]:

@@ -11,10 +11,12 @@ from sqlalchemy.orm import Session
 
 from backend.finetunes import fine_tune_json, newest_fine_tune
 from backend.hints import add_hint
+from backend.orders import wanted_name
+from backend.outlook_text import outlook_json
 from backend.pool import count_images, failed_images
 from backend.store import Store
 from backend.sync import AGREED, controls_of, set_config
-from backend.tables import Label, Project, Task, TrainerProcess, Version, version_name
+from backend.tables import ImageGroup, Label, Project, Task, TrainerProcess, Version, version_name
 from backend.version_metrics import headline
 
 TIED, OUTSIDE = "tied", "outside"
@@ -73,6 +75,7 @@ class ProjectStatus:
     id: int
     title: str
     version: str
+    order: str
     served: str
     tasks: int
     labelled: int
@@ -89,6 +92,9 @@ class ProjectStatus:
     config_problem: str
     trainer_alive: bool
     last_version: dict[str, Any] | None
+    audit_labels: int
+    near_duplicates: int
+    outlook: dict[str, Any]
     finetune: dict[str, Any] | None
 
     def as_json(self) -> dict[str, Any]:
@@ -104,13 +110,16 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         return session.scalar(query.where(*conditions)) or 0
 
     newest = newest_version(session, project.id)
-    serving = session.get(Version, (project.id, project.champion)) or newest
+    champion = session.get(Version, (project.id, project.champion))
+    learned = newest_version(session, project.id, refused_fine_tunes=False)
+    serving = champion or newest
     images = count_images(session, project.id, serving.backbone if serving else None)
     fine_tune = newest_fine_tune(session, project.id)
     return ProjectStatus(
         id=project.id,
         title=project.title,
         version=version_name(project.champion),
+        order=wanted_name(session, project),
         served=project.served,
         tasks=count(),
         labelled=count(Task.annotations > 0),
@@ -127,8 +136,25 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         config_problem=project.config_problem,
         trainer_alive=trainer_alive(session, lease_seconds),
         last_version=version_json(newest, project.champion) if newest else None,
+        audit_labels=_audit_labels(learned),
+        near_duplicates=_near_duplicates(session, project.id),
+        outlook=outlook_json(project, controls_of(project), champion, learned),
         finetune=fine_tune_json(fine_tune) if fine_tune else None,
     )
+
+
+def _audit_labels(version: Version | None) -> int:
+    """On how many audit labels a version was measured; of several controls the one with the most.
+
+    Counted when the version was trained, since the audit set cannot be drawn in a query."""
+    measured = (version.metrics.get("measures") or {}) if version else {}
+    return max((each.get("held_out", {}).get("n", 0) for each in measured.values()), default=0)
+
+
+def _near_duplicates(session: Session, project_id: int) -> int:
+    """How many images resemble an earlier one so much that they wait at the back."""
+    query = select(func.count()).select_from(ImageGroup).where(ImageGroup.project_id == project_id)
+    return session.scalar(query.where(ImageGroup.leader != ImageGroup.digest)) or 0
 
 
 def trainer_alive(session: Session, lease_seconds: float) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from backend.errors import LabelConfigError
 from backend.hints import add_hint
 from backend.label_config import parse_label_config
+from backend.orders import wanted_name
 from backend.payloads import (
     Payload,
     PredictPayload,
@@ -44,7 +45,7 @@ def health() -> Response:
 
 @bp.post("/setup")
 def setup() -> Response:
-    """Register a project with its config; answer the version that serves it."""
+    """Register a project with its config; answer the order that serves it."""
     payload = _body(SetupPayload)
     try:
         parse_label_config(payload.label_config)
@@ -52,8 +53,8 @@ def setup() -> Response:
         raise RequestError(400, "nothing_to_learn", error.message, error.mend) from None
     register_project(services().store, payload.project_id, label_config=payload.label_config)
     with services().store.read() as session:
-        number = session.scalar(select(Project.champion).where(Project.id == payload.project_id))
-    return jsonify(model_version=version_name(number or 0))
+        name = wanted_name(session, session.get_one(Project, payload.project_id))
+    return jsonify(model_version=name)
 
 
 @bp.post("/predict")

@@ -9,16 +9,18 @@ A fine-tuned network goes with the last version that reads its features, and so 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from backend.champion import artifact_folder
 from backend.labelstudio import LabelStudio
+from backend.orders import version_of
 from backend.settings import Settings
 from backend.store import Store
-from backend.tables import Project, Version, version_name
+from backend.tables import Order, Project, Version, version_name
 from backend.tuned_networks import forget_unneeded
 from backend.versions import bytes_on_disk
 from model.errors import ArtifactError
@@ -62,6 +64,11 @@ def prune(
         if not dry_run:
             for row in rows:
                 row.pruned = row.number in folders
+            session.execute(
+                delete(Order).where(
+                    Order.project_id == project_id, Order.version.in_(list(folders))
+                )
+            )
             project.history = [number for number in project.history if number not in folders]
         folders = {number: folder for number, folder in folders.items() if folder.exists()}
         size = sum(map(bytes_on_disk, folders.values()))
@@ -82,10 +89,15 @@ def reasons_to_keep(
     project: Project, numbers: list[int], named: Mapping[str, int], keep: int
 ) -> dict[int, str]:
     """Number → why it is needed, for the versions that are. ``numbers`` ascend."""
+    held = Counter[int]()
+    for name, count in named.items():
+        version = version_of(name)
+        if version is not None:
+            held[version] += count
     reasons = {
-        number: f"{named[version_name(number)]} predictions in Label Studio name it"
+        number: f"{held[number]} predictions in Label Studio name it"
         for number in numbers
-        if named.get(version_name(number))
+        if held[number]
     }
     reasons |= dict.fromkeys(numbers[-keep:], f"one of the newest {keep}")
     reasons |= dict.fromkeys(project.history[-keep:], "served before")

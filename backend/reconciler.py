@@ -5,7 +5,8 @@ Wanted:
 1. the tables hold what Label Studio holds;
 2. every image has an embedding by the backbone, and a group of near-duplicates;
 3. the champion has learned from every label, or waits for a reason that can be read;
-4. every unlabelled task carries the champion's prediction, and Label Studio orders by it.
+4. every unlabelled task has its place in the champion's order and carries its prediction, and Label
+   Studio goes by that order.
 
 Each step is idempotent and commits before the next, so a killed trainer loses at most one step.
 """
@@ -22,18 +23,11 @@ from backend.dataset import learning_state
 from backend.finetuning import FineTuning
 from backend.hints import forget_hints, pending_look
 from backend.image_steps import ImageSteps
+from backend.outlook_steps import OutlookSteps
 from backend.projects import newest_version, outside_labels
-from backend.push import (
-    ENOUGH_TO_PUSH,
-    SAMPLING,
-    PushPlan,
-    plan_push,
-    push,
-    recover_push,
-    serve_version,
-)
+from backend.queue_steps import QueueSteps
 from backend.sync import SyncReport, look_at_changes, look_at_everything, look_at_tasks
-from backend.tables import Project, Task, version_name
+from backend.tables import Project, version_name
 from backend.tools import Tools
 from backend.training import TOO_LITTLE, train
 from model.artifact import Artifact
@@ -55,19 +49,24 @@ class Reconciler:
         self._said: str | None = None
         self._waited: str | None = None
         self._tried_in_vain = ""
+        self._queue = QueueSteps(tools, project_id, self._say)
         self._images = ImageSteps(tools, project_id, self._say, self._wake_before)
+        self._outlook = OutlookSteps(tools, project_id, self._wake_before)
         self._finetuning = FineTuning(tools, project_id, self._wake_before)
 
     def run(self, stopping: Callable[[], bool]) -> float:
         """Do every missing step, or what there is time for; the time at which to go on."""
         steps = (
             self._look,
-            self._recover,
-            self._push_unlearned,
+            self._queue.recover,
+            self._queue.open,
             self._images.embed_labelled,
             self._images.group_labelled,
             self._train,
-            self._push,
+            self._queue.push,
+            self._queue.order,
+            self._outlook.forecast,
+            self._outlook.compare,
             self._finetuning.tend,
             self._images.group_many,
             self._images.embed_pool,
@@ -98,7 +97,7 @@ class Reconciler:
         if look is None or look.everything or overdue:
             self._say("comparing with Label Studio")
             report = self._look_widely(project)
-            self._restore_order()
+            self._queue.restore()
         else:
             report = look_at_tasks(
                 self.tools.store, self.tools.client, self.project_id, look.task_ids
@@ -120,30 +119,6 @@ class Reconciler:
         if compared is None or compared + COMPARE_ALL_SECONDS <= time.time():
             return look_at_everything(self.tools.store, self.tools.client, self.project_id)
         return look_at_changes(self.tools.store, self.tools.client, self.project_id)
-
-    def _restore_order(self) -> None:
-        """Label Studio forgets our version when a backend is connected by hand."""
-        project = self._project()
-        if project.gone or not project.served:
-            return
-        remote = self.tools.client.project(self.project_id)
-        if remote.model_version != project.served or remote.sampling != SAMPLING:
-            with self.tools.store.write() as session:
-                session.get_one(Project, self.project_id).served = ""
-
-    def _recover(self) -> bool:
-        project = self._project()
-        if not project.pushing:
-            return False
-        recover_push(
-            self.tools.store, self.tools.client, self.project_id, version_name(project.champion)
-        )
-        return True
-
-    def _push_unlearned(self) -> bool:
-        if self._project().champion:
-            return False
-        return self._send(self._plan(None))
 
     def _train(self) -> bool:
         tools = self.tools
@@ -231,53 +206,6 @@ class Reconciler:
         self._wake_before(now + SOON)
         self._wait("a quiet moment to train in")
         return False
-
-    def _push(self) -> bool:
-        project = self._project()
-        if not project.champion or project.gone:
-            return False
-        artifact = self.tools.champions.get(self.project_id)
-        if artifact is None or artifact.version != project.champion:
-            return False
-        plan = self._plan(artifact)
-        new = project.served != plan.version
-        if plan.unscored and not new and len(plan.predictions) < ENOUGH_TO_PUSH:
-            return False
-        return self._send(plan)
-
-    def _plan(self, artifact: Artifact | None) -> PushPlan:
-        with self.tools.store.read() as session:
-            project = session.get_one(Project, self.project_id)
-            return plan_push(session, project, artifact, self.tools.settings)
-
-    def _send(self, plan: PushPlan) -> bool:
-        tools = self.tools
-        if not plan.predictions:
-            return self._serve_again(plan)
-        push(
-            tools.store,
-            tools.client,
-            tools.leases,
-            tools.settings,
-            self.project_id,
-            plan,
-            tools.pace,
-            self._say,
-        )
-        return True
-
-    def _serve_again(self, plan: PushPlan) -> bool:
-        project = self._project()
-        if project.served == plan.version:
-            return False
-        with self.tools.store.read() as session:
-            pushed = select(Task.id).where(
-                Task.project_id == self.project_id, Task.pushed_version == plan.number
-            )
-            if session.scalar(pushed.limit(1)) is None:
-                return False
-        serve_version(self.tools.store, self.tools.client, self.project_id, plan.version)
-        return True
 
     def _project(self) -> Project:
         with self.tools.store.read() as session:

@@ -29,7 +29,18 @@ BackboneName = Literal[
     "convnext_tiny",
 ]
 OptimiserName = Literal["adamw", "sgd"]
-StrategyName = Literal["margin", "least-confidence", "entropy"]
+StrategyName = Literal[
+    "auto",
+    "random",
+    "least-confidence",
+    "margin",
+    "entropy",
+    "coreset",
+    "badge",
+    "typiclust",
+    "uherding",
+    "bald",
+]
 TransferName = Literal["features", "finetune"]
 AugmentationName = Literal["auto", "photos", "any-way-up", "characters", "none"]
 BalanceName = Literal["none", "weights", "sampler"]
@@ -94,7 +105,10 @@ class Settings(BaseSettings):
     weights_dir: Path | None = Field(
         None, description="Folder with weights files, looked in before any download"
     )
-    strategy: StrategyName = Field("margin", description="Uncertainty that orders the queue")
+    strategy: StrategyName = Field("auto", description="What picks the images to label next")
+    batch_size: int = Field(
+        0, ge=0, description="Images picked to go well together; 0: by how many are labelled"
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random")
 
     transfer: TransferName = Field(
@@ -160,8 +174,23 @@ class Settings(BaseSettings):
     audit_share: float = Field(
         0.1, ge=0, le=0.5, description="Share of images in the audit set, which is never trained on"
     )
+    audit_half_width: float = Field(
+        0.03,
+        gt=0,
+        le=1,
+        description="Half-width of the accuracy's interval that slows the audit set down",
+    )
     gate_margin: float = Field(
         0.02, ge=0, le=1, description="Accuracy a challenger may lose on the audit set and be kept"
+    )
+    target_accuracy: float = Field(
+        0.95, gt=0, lt=1, description="Accuracy that the labels still needed are forecast for"
+    )
+    stop_gain: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="Points of accuracy for 100 labels below which labelling more hardly pays",
     )
     keep_versions: int = Field(
         10, ge=1, description="Newest versions that `tiebreak versions --prune` leaves on disk"

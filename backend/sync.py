@@ -20,7 +20,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from backend import labelstudio
 from backend.errors import LabelConfigError, LabelStudioNotFound
 from backend.label_config import Control, parse_label_config
-from backend.labels import Annotation, task_labels
+from backend.labels import Annotation, labelled_at, task_labels
 from backend.labelstudio import LabelStudio
 from backend.store import Store
 from backend.tables import Label, Project, Task, TaskImage
@@ -198,6 +198,7 @@ def _write_tasks(
         row, listed = rows[task.id], annotations.get(task.id, ())
         row.skips = sum(annotation.was_cancelled for annotation in listed)
         row.annotations = len(listed) - row.skips
+        row.labelled_at = labelled_at(listed)
         row.is_labeled = task.is_labeled
         row.updated_at = task.updated_at
         _write_images(session, project_id, task, controls, images.get(task.id, []))

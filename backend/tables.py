@@ -12,8 +12,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 def version_name(number: int) -> str:
-    """Name of a version in Label Studio; v0 is the order while nothing is learned."""
+    """Name of a version; v0 is what serves while nothing is learned."""
     return f"v{number}"
+
+
+def order_name(version: int, number: int) -> str:
+    """What Label Studio calls an order of a version's predictions: v3, the next ones v3.1, v3.2."""
+    return f"{version_name(version)}.{number}" if number else version_name(version)
 
 
 class Base(DeclarativeBase):
@@ -52,8 +57,12 @@ class Project(Base):
     """Version that serves; 0 while nothing is learned."""
     history: Mapped[list[int]] = mapped_column(JSON, default=list)
     """Versions that served before it and can be gone back to, the last one last."""
+    choosing: Mapped[bool] = mapped_column(default=True)
+    """Whether the strategy chooses what comes next; else chance does."""
+    payoff: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """What comparisons of the queue with chance have shown: see :mod:`backend.payoff`."""
     served: Mapped[str] = mapped_column(String(32), default="")
-    """Version that Label Studio was last told to order by."""
+    """Name of the order that Label Studio was last told to go by."""
     pushing: Mapped[bool] = mapped_column(default=False)
     """A push began and was not seen to end, or the champion was changed by hand: ask Label Studio
     what it holds."""
@@ -78,9 +87,14 @@ class Task(Base):
     annotations: Mapped[int] = mapped_column(default=0)
     """Submitted annotations that are not skips."""
     skips: Mapped[int] = mapped_column(default=0)
+    labelled_at: Mapped[float | None] = mapped_column(Float)
+    """When the first annotation was submitted that is no skip, as Label Studio dates it."""
     updated_at: Mapped[str] = mapped_column(String(40), default="")
     pushed_version: Mapped[int | None] = mapped_column()
+    pushed_order: Mapped[int | None] = mapped_column()
+    """Number of the order among those of the version."""
     pushed_score: Mapped[float | None] = mapped_column(Float)
+    """Empty where a push was not seen to end."""
 
 
 class TaskImage(Base):
@@ -172,6 +186,41 @@ class Version(Base):
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     pruned: Mapped[bool] = mapped_column(default=False)
     """Its files were removed."""
+
+
+class Order(Base):
+    """One order of the queue: the places that were given to the tasks of one moment.
+
+    Never changed, but that the places are forgotten once the version has a newer order.
+    """
+
+    __tablename__ = "orders"
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    created_at: Mapped[float] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text)
+    """Why it was made."""
+    strategy: Mapped[str] = mapped_column(String(40))
+    audit_share: Mapped[float] = mapped_column(Float)
+    """Share of the images that were in the audit set."""
+    pace: Mapped[float] = mapped_column(Float)
+    """Share of the audit set in what is served."""
+    known: Mapped[int] = mapped_column()
+    """Tasks whose images were known, labelled ones too."""
+    picks: Mapped[list[int]] = mapped_column(JSON)
+    """The tasks that the strategy picked, the first one first."""
+    places: Mapped[bytes] = mapped_column(LargeBinary)
+    scale: Mapped[dict[str, list[list[float]]]] = mapped_column(JSON)
+    """Where a task that comes later has its place: see :mod:`backend.orders`."""
+
+    @property
+    def name(self) -> str:
+        """What Label Studio calls it."""
+        return order_name(self.version, self.number)
 
 
 class FineTune(Base):

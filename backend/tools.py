@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend.champion import Champions
 from backend.engine import LocalEngine
@@ -10,6 +10,8 @@ from backend.finetune_child import FineTuneSlot
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
+from backend.payoff_child import PayoffSlot
+from backend.pool_priors import PoolPriors
 from backend.push import Pace
 from backend.settings import Settings
 from backend.store import Store
@@ -29,3 +31,5 @@ class Tools:
     leases: Leases
     pace: Pace
     slot: FineTuneSlot
+    priors: PoolPriors = field(default_factory=PoolPriors)
+    payoffs: PayoffSlot = field(default_factory=PayoffSlot)

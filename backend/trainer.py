@@ -89,6 +89,7 @@ class Trainer:
         finally:
             self._stop.set()
             self.tools.slot.stop()
+            self.tools.payoffs.stop()
             heart.join()
             self.tools.leases.give_back()
             flush(FAREWELL_SECONDS)

@@ -24,7 +24,9 @@ from backend.experiment_log import log_version
 from backend.id_ranges import ranges_of
 from backend.judging import TRAINED_ON, Challenger, judge, looks_so_far
 from backend.lease import Leases
-from backend.measuring import measure
+from backend.measuring import measure_all
+from backend.orders import wanted_strategy
+from backend.pool_priors import PoolPriors
 from backend.projects import newest_version
 from backend.settings import Settings
 from backend.store import Store
@@ -34,6 +36,7 @@ from backend.tuned_networks import MANIFEST_KEY, TunedNetwork
 from model.artifact import Artifact, save_artifact
 from model.gate import GateDecision
 from model.head import HeadFit, fit_head
+from model.pool_prior import PoolPrior
 
 log = logging.getLogger(__name__)
 
@@ -84,16 +87,17 @@ def train(
     champion: Artifact | None,
     serving: int | None = None,
     tuned: TunedNetwork | None = None,
+    priors: PoolPriors | None = None,
 ) -> TrainingReport:
     """Fit a challenger on all labels and let the gate decide whether it becomes the champion.
 
     ``backbone`` is the identity of the original one; with ``tuned`` the heads read the embeddings
     of that network, which came from it. ``serving`` is the number of the version that served when
-    ``champion`` was read, where that is not ``champion`` itself. Nothing comes of the training when
-    another one serves at its end.
+    ``champion`` was read, where that is not ``champion`` itself. ``priors`` of earlier trainings
+    save time. Nothing comes of the training when another one serves at its end.
     """
     started, serving = time.time(), serving_number(champion, serving)
-    found = challenge(store, settings, project_id, backbone, champion, serving, tuned)
+    found = challenge(store, settings, project_id, backbone, champion, serving, tuned, priors)
     if not isinstance(found, Candidate):
         _finish(store, leases, project_id, found, started, None, serving)
         return TrainingReport(None, False, TOO_LITTLE)
@@ -108,6 +112,7 @@ def challenge(
     champion: Artifact | None,
     serving: int | None = None,
     tuned: TunedNetwork | None = None,
+    priors: PoolPriors | None = None,
 ) -> Candidate | LearningState:
     """Fit heads and let them meet the champion; nothing is written. Only the state of the labels,
     when there is too little to learn from. The arguments are those of :func:`train`."""
@@ -119,7 +124,11 @@ def challenge(
     if not learnable:
         return found.state
     trained = tuned.trained if tuned else frozenset[str]()
-    fits = {part.control.name: _fit(part, settings.seed, trained) for part in learnable}
+    pools = _pools(store, project_id, identity, learnable, priors or PoolPriors())
+    fits = {
+        part.control.name: _fit(part, settings.seed, trained, pools.get(part.control.name))
+        for part in learnable
+    }
     challenger = Challenger(
         identity,
         {name: fit.head for name, fit in fits.items()},
@@ -128,14 +137,11 @@ def challenge(
     decision = judge(found.data, challenger, champion, settings.gate_margin, found.looks)
     metrics = {
         "controls": {name: fit.metrics for name, fit in fits.items()},
-        "measures": {
-            part.control.name: measure(part, fits[part.control.name], settings.seed)
-            for part in learnable
-        },
+        **measure_all(learnable, fits, settings.seed),
         "gate": asdict(decision),
         "seconds": round(time.time() - started, 3),
     }
-    manifest = _manifest(found.state, settings, metrics, learnable)
+    manifest = _manifest(found, settings, metrics, learnable)
     if tuned is not None:
         manifest[MANIFEST_KEY] = tuned.manifest()
     return Candidate(
@@ -201,12 +207,13 @@ def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
 @dataclass(frozen=True, eq=False)
 class _Gathered:
     """The labels as they are, with their embeddings by each backbone; ``number`` and ``title`` are
-    those of the next version and of the project."""
+    those of the next version and of the project, ``strategy`` is what picks for it."""
 
     state: LearningState
     data: dict[str, list[LabelledImages]]
     number: int
     title: str
+    strategy: str
     looks: int
 
 
@@ -227,11 +234,30 @@ def _gather(
             },
             newest.number + 1 if newest else 1,
             project.title,
+            wanted_strategy(project, settings.strategy),
             looks_so_far(session, project_id),
         )
 
 
-def _fit(part: LabelledImages, seed: int, trained: frozenset[str]) -> HeadFit:
+def _pools(
+    store: Store,
+    project_id: int,
+    backbone: str,
+    learnable: Sequence[LabelledImages],
+    priors: PoolPriors,
+) -> dict[str, PoolPrior | None]:
+    """Control → what the project's images say to it."""
+    with store.read() as session:
+        return {
+            part.control.name: priors.get(session, project_id, part.control.data_key, backbone)
+            for part in learnable
+            if not part.control.multiple
+        }
+
+
+def _fit(
+    part: LabelledImages, seed: int, trained: frozenset[str], pool: PoolPrior | None
+) -> HeadFit:
     """A head on what is not held out; images that the network was trained on are not honest."""
     fitted = part.rows(~part.held_out)
     honest = ~np.isin(fitted.digests, sorted(trained)) if trained else None
@@ -242,6 +268,7 @@ def _fit(part: LabelledImages, seed: int, trained: frozenset[str]) -> HeadFit:
         multiple=part.control.multiple,
         seed=seed,
         honest=honest,
+        pool=pool,
     )
 
 
@@ -284,19 +311,19 @@ def _finish(
 
 
 def _manifest(
-    state: LearningState,
+    found: _Gathered,
     settings: Settings,
     metrics: Mapping[str, Any],
     learned: Sequence[LabelledImages],
 ) -> dict[str, Any]:
     return {
-        "labels": state.labels,
-        "labels_digest": state.digest,
+        "labels": found.state.labels,
+        "labels_digest": found.state.digest,
         TRAINED_ON: {
             part.control.name: ranges_of(part.task_ids[~part.held_out]) for part in learned
         },
         "seed": settings.seed,
-        "strategy": settings.strategy,
+        "strategy": found.strategy,
         "metrics": dict(metrics),
         "libraries": _library_versions(),
     }

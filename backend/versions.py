@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from backend.champion import artifact_folder, load_whole, replace_champion
 from backend.errors import SetupError
 from backend.label_config import Control
+from backend.orders import newest_order, wanted_strategy
 from backend.pool import count_images
 from backend.projects import version_json
 from backend.settings import Settings, variable_name
@@ -187,6 +188,8 @@ def _check(store: Store, settings: Settings, project_id: int, number: int) -> li
         project = session.get_one(Project, project_id)
         row = get_version(session, project_id, number)
         controls = controls_of(project)
+        order = newest_order(session, project_id, number)
+        strategy = wanted_strategy(project, settings.strategy)
     artifact = load_version(settings, project_id, row)
     if project.champion == number:
         return []
@@ -200,11 +203,10 @@ def _check(store: Store, settings: Settings, project_id: int, number: int) -> li
             f"{lacking} of {counts.images} images are still to be embedded for "
             f"{version_name(number)}; until the trainer has done that, their tasks wait."
         )
-    strategy = artifact.manifest.get("strategy", settings.strategy)
-    if strategy != settings.strategy:
+    if order is not None and order.known and order.strategy != strategy:
         warnings.append(
-            f"What Label Studio still holds of {version_name(number)} is ordered by {strategy}, "
-            f"what is added by {settings.strategy}."
+            f"The last order of {version_name(number)} was picked by {order.strategy}; it is made "
+            f"anew by {strategy}."
         )
     return warnings + _misfits(artifact, controls)
 

@@ -110,8 +110,8 @@ class Retraining:
     def judged(self, labels: NDArray[np.int64], challenger: HeadFit) -> GateDecision:
         """The gate on the challenger, with these labels."""
         first, rows = self.sizes.held_out, np.arange(len(labels))
-        digests = rows.astype(str)
-        part = LabelledImages(self.control, rows, self.embeddings, labels, rows < first, digests)
+        names, held = rows.astype(str), rows < first
+        part = LabelledImages(self.control, rows, self.embeddings, labels, held, names, names)
         learned = {TRAINED_ON: {"label": ranges_of(range(first, first + self.sizes.learned))}}
         return judge(
             {NET: [part]},

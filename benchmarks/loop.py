@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,13 @@ class Loop:
 
 
 @contextmanager
-def running_loop(*, fast_import: bool, **settings: str) -> Iterator[Loop]:
-    """Start everything in a temporary folder and stop it at the end."""
+def running_loop(
+    *, fast_import: bool, studio_env: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[Loop]:
+    """Start everything in a temporary folder and stop it at the end.
+
+    ``studio_env`` goes into Label Studio's environment, ``settings`` are Tiebreak's.
+    """
     # Stopped from outside, Python would leave the children running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cache = REPOSITORY / ".cache"
@@ -43,8 +48,9 @@ def running_loop(*, fast_import: bool, **settings: str) -> Iterator[Loop]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         say("Label Studio starts")
-        env = {FAST_IMPORT: "true" if fast_import else "false"}
-        studio = LabelStudioServer(folder / "label-studio", prepare_template(cache), env)
+        env = {FAST_IMPORT: "true" if fast_import else "false", **(studio_env or {})}
+        template = None if "DJANGO_DB" in env else prepare_template(cache)
+        studio = LabelStudioServer(folder / "label-studio", template, env)
         weights = find_weights(
             BACKBONES["mobilenet_v2"].pretrained,
             weights_dir=None,

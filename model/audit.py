@@ -11,12 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from model.checks import row_flags, whole_numbers
 from model.checks import share as checked_share
 from model.errors import ArgumentError
-from model.metrics import wilson_interval
+from model.metrics import effective_count, wilson_interval
 
 TARGET_HALF_WIDTH = 0.03
 """Half-width of the accuracy's interval from which on the audit set grows slower."""
 SLOWEST = 0.25
 """The least part of its share that the audit set keeps growing by."""
+LEAST_PACE = 1e-9
+"""Pace below which no audit image is served before all others."""
 MINIMUM = 10
 """Independent labels below which no accuracy is estimated."""
 
@@ -67,7 +69,7 @@ def audit_pace(half_width: float | None, share: float, target: float = TARGET_HA
         return share
     if not half_width >= 0:
         raise ArgumentError(f"half_width is {half_width!r}; 0 or more is allowed.")
-    return share * min(1.0, max(SLOWEST, (half_width / target) ** 2))
+    return share * max(SLOWEST, min(1.0, half_width / target) ** 2)
 
 
 def interleave(
@@ -113,7 +115,7 @@ def _audit_slots(count: int, audit_served: int, served: int, pace: float) -> NDA
     image number j has its turn at the half-step 2 j - 1: in the middle of its 1 / pace images.
     The even half-steps are for catching up.
     """
-    if pace == 0:
+    if pace < LEAST_PACE:
         return np.full(count, np.iinfo(np.int64).max // 2)
     ahead = np.arange(count)
     turn = _ceil((2 * (audit_served + ahead) + 1) / (2 * pace))
@@ -157,24 +159,23 @@ class AuditEstimate:
 def audit_accuracy(right: ArrayLike, groups: ArrayLike | None = None) -> AuditEstimate:
     """The accuracy on images to come, from the audit labels: (n,) bool ``right``.
 
-    ``groups`` (n,) whole numbers: labels of one group are of near-duplicates, drawn together;
-    without it each is alone. A model is mostly right on all of a group or on none, so a group
-    tells about as much as one label: n labels count as n^2 / sum(n_g^2) independent ones, n_g the
-    sizes of the groups (Kish, *Survey Sampling*, 1965, section 8.2, with a correlation of 1).
-    The interval is Wilson's of that many. Below 10 there is none.
+    ``groups`` (n,) whole numbers: labels of one group are of near-duplicates, which were drawn
+    together; without it each was drawn alone. The interval is Wilson's of as many labels as
+    :func:`model.metrics.effective_count` says; below 10 of them there is none. It is one for
+    images that come from where these came from, without a correction for a pool that has an end:
+    for the pool at hand, of which a tenth has audit labels at most, it is wider by 5% at most.
 
     ArgumentError when the arrays do not fit.
     """
     flags = row_flags("right", right, length=np.size(right))
     n = flags.size
     names = np.arange(n) if groups is None else whole_numbers("groups", groups, length=n)
-    sizes = np.unique(names, return_counts=True)[1]
-    effective = n**2 / float((sizes**2).sum()) if n else 0.0
+    effective, found = effective_count(flags, names), np.unique(names).size
     if effective < MINIMUM:
-        return AuditEstimate(None, None, None, n, sizes.size, effective)
+        return AuditEstimate(None, None, None, n, found, effective)
     value = float(flags.mean())
     low, high = wilson_interval(value * effective, effective)
-    return AuditEstimate(value, low, high, n, sizes.size, effective)
+    return AuditEstimate(value, low, high, n, found, effective)
 
 
 def _place(prefix: str, digest: str) -> float:

@@ -3,6 +3,7 @@ rows it has not seen."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,8 @@ CALIBRATION_ROWS_EACH_SIDE = 5
 MANY_ROWS = 1000
 LEAST_GAIN_OF_MANY = 0.1
 TOLERANCE, TOLERANCE_OF_MANY = 1e-3, 1e-2
-# By how much the pool's shares, 0 to 1, move a logit: chosen like the penalty, the pool's own
-# word ignored among them. With many rows only whether to listen is.
+# By how much the pool's shares, 0 to 1, move a logit: chosen like the penalty, uphill from the
+# default. With many rows only whether to listen at all is.
 TRUSTS, TRUSTS_OF_MANY, DEFAULT_TRUST = (0.0, 6.0, 12.0, 20.0), (0.0, 12.0), 12.0
 
 
@@ -106,14 +107,7 @@ def _cross_fit(
     tested = folds >= 0 if honest is None else (folds >= 0) & honest
     many = len(rows) > MANY_ROWS
     trusts = (0.0,) if shares is None else TRUSTS_OF_MANY if many else TRUSTS
-    best: CrossFit | None = None
-    least = np.inf
-    for trust in trusts:
-        found, loss = _best_penalty(fitting, targets, np.where(tested, folds, -1), trust, many)
-        if loss < least:
-            best, least = found, loss
-    assert best is not None
-    return best
+    return _best_trust(fitting, targets, np.where(tested, folds, -1), trusts, many)
 
 
 class _Shares:
@@ -173,6 +167,29 @@ class _Fitting:
         weights, bias = self.unfold(found, trust)
         ones = _ones(self.flags > 0, self.multiple)
         return CrossFit(weights, bias, ones, None, penalty, trust)
+
+
+def _best_trust(
+    fitting: _Fitting,
+    targets: NDArray[np.bool_],
+    tested: NDArray[np.int64],
+    trusts: Sequence[float],
+    many: bool,
+) -> CrossFit:
+    """The fit of the best trust, from the default on to one side and then the other, as long as it
+    gets better."""
+    middle = trusts.index(DEFAULT_TRUST) if DEFAULT_TRUST in trusts else 0
+    best, least = _best_penalty(fitting, targets, tested, trusts[middle], many)
+    for side in (trusts[middle + 1 :], trusts[:middle][::-1]):
+        first = best
+        for trust in side:
+            found, loss = _best_penalty(fitting, targets, tested, trust, many)
+            if loss >= least:
+                break
+            best, least = found, loss
+        if best is not first:
+            break
+    return best
 
 
 def _best_penalty(

@@ -6,6 +6,8 @@ Images that are so near are one group, whose first image is its leader.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,13 +17,14 @@ from model.head import power_normalise
 
 Array = NDArray[np.float32]
 
-SIMILARITY = 0.95
+SIMILARITY = 0.97
 """Cosine similarity from which on two images are near-duplicates; docs/audit.md has the
 measurements."""
 
 # What a similarity in single precision may be off by.
 _SLACK = 1e-4
-_AXES, _SAMPLE = 128, 2048
+_DIGITS = 9
+_AXES, _SAMPLE = 128, 512
 _ROWS, _COLUMNS, _PAIRS = 512, 8192, 4096
 
 
@@ -60,13 +63,13 @@ class _Groups:
     def __init__(self, before: NDArray[np.floating], rows: NDArray[np.floating], similarity: float):
         self.before, self.rows, self.similarity = before, rows, similarity
         self.m, self.n = len(before), len(rows)
-        axes = _axes(rows if len(rows) else before)
-        # Of each leader so far: its reduced row and its position.
-        self.reduced = np.empty((self.m + self.n, axes.shape[1] + 1), dtype=np.float32)
-        for start in range(0, self.m + self.n, _COLUMNS):
-            block = np.arange(start, min(start + _COLUMNS, self.m + self.n))
+        total = self.m + self.n
+        axes = _axes(self.unit(np.arange(0, total, max(1, total // _SAMPLE))))
+        self.reduced = np.empty((total, axes.shape[1] + 1), dtype=np.float32)
+        for start in range(0, total, _COLUMNS):
+            block = np.arange(start, min(start + _COLUMNS, total))
             self.reduced[block] = _reduce(self.unit(block), axes)
-        self.leads = np.zeros(self.m + self.n, dtype=np.bool_)
+        self.leads = np.zeros(total, dtype=np.bool_)
         self.leads[: self.m] = True
 
     def unit(self, positions: NDArray[np.int64]) -> Array:
@@ -87,54 +90,67 @@ class _Groups:
 
     def _lead(self, block: NDArray[np.int64]) -> NDArray[np.int64]:
         """The leaders of the next rows, when all before them have theirs."""
-        others = np.append(np.flatnonzero(self.leads[: block[0]]), block)
-        row, column = self._near(block, others)
-        earlier = others[column] < block[row]
-        row, column = row[earlier], column[earlier]
-        near = self._similarities(block[row], others[column])
-        kept = near >= self.similarity
-        leader = block.copy()
-        # Nearest first, and of equally near ones the earliest.
-        order = np.lexsort((others[column[kept]], -near[kept], row[kept]))
-        pairs = zip(row[kept][order], others[column[kept]][order], strict=True)
-        settled = -1
-        self.leads[block] = True
-        for i, other in pairs:
-            if i != settled and self.leads[other]:
-                leader[i], settled = other, i
-                self.leads[block[i]] = False
+        unit = self.unit(block)
+        nearest, leader = self._nearest(unit, block, np.flatnonzero(self.leads[: block[0]]))
+        for i, others in self._near_in_block(block):
+            others = others[leader[others] == block[others]]
+            if others.size:
+                near = _cosines(unit[i], unit[others])
+                best = int(near.argmax())
+                if near[best] >= self.similarity and near[best] > nearest[i]:
+                    leader[i] = block[others[best]]
+        self.leads[block] = leader == block
         return leader
 
-    def _near(
-        self, block: NDArray[np.int64], others: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Positions in ``block`` and in ``others`` of pairs that may be similar enough."""
-        mine = self.reduced[block]
-        rows, columns = [], []
+    def _nearest(
+        self, unit: Array, block: NDArray[np.int64], others: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Of each row of a block, how near the nearest leader before the block is, and which it is.
+
+        0 and the row itself where none is near enough.
+        """
+        nearest, leader = np.zeros(len(block)), block.copy()
         for start in range(0, len(others), _COLUMNS):
-            bounds = mine @ self.reduced[others[start : start + _COLUMNS]].T
-            row, column = np.nonzero(bounds >= self.similarity - _SLACK)
-            rows.append(row)
-            columns.append(column + start)
-        return np.concatenate(rows), np.concatenate(columns)
+            some = others[start : start + _COLUMNS]
+            bounds = self.reduced[block] @ self.reduced[some].T
+            rows, columns = np.nonzero(bounds >= self.similarity - _SLACK)
+            for pairs in range(0, len(rows), _PAIRS):
+                row, column = rows[pairs : pairs + _PAIRS], columns[pairs : pairs + _PAIRS]
+                known, where = np.unique(column, return_inverse=True)
+                near = _cosines(unit[row], self.unit(some[known])[where])
+                # The nearest last, and of equally near ones the earliest.
+                order = np.lexsort((-column, near))
+                better = order[near[order] >= self.similarity]
+                better = better[near[better] > nearest[row[better]]]
+                nearest[row[better]], leader[row[better]] = near[better], some[column[better]]
+        return nearest, leader
 
-    def _similarities(
-        self, one: NDArray[np.int64], other: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        found = np.empty(len(one))
-        for start in range(0, len(one), _PAIRS):
-            pairs = slice(start, start + _PAIRS)
-            a, b = (self.unit(p[pairs]).astype(np.float64) for p in (one, other))
-            found[pairs] = np.einsum("ij,ij->i", a, b)
-        return np.round(found, 7)
+    def _near_in_block(self, block: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Each row that may be near rows before it in the block, in order, and which these are."""
+        mine = self.reduced[block]
+        near = np.tril(mine @ mine.T >= self.similarity - _SLACK, -1)
+        for i in np.flatnonzero(near.any(axis=1)).tolist():
+            yield i, np.flatnonzero(near[i])
 
 
-def _axes(rows: NDArray[np.floating]) -> Array:
-    """(d, k) orthonormal columns, in which the rows differ most."""
-    step = max(1, len(rows) // _SAMPLE)
-    unit = power_normalise(rows[::step][:_SAMPLE]).astype(np.float64)
-    _, vectors = np.linalg.eigh(unit.T @ unit)
-    return np.asarray(vectors[:, ::-1][:, :_AXES], dtype=np.float32)
+def _cosines(one: Array, other: Array) -> NDArray[np.float64]:
+    """(n,) cosine of rows with rows, or of one row with rows, in double precision."""
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    lengths = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    # Rounded, so that copies are exactly 1, and leaders that are equally near are equal.
+    cosines = (a * b).sum(axis=-1) / np.where(lengths > 0, lengths, 1)
+    return np.asarray(np.round(cosines, _DIGITS), dtype=np.float64)
+
+
+def _axes(unit: Array) -> Array:
+    """(d, k) orthonormal columns, in which the (s, d) rows of a sample have most of their length.
+
+    Any orthonormal columns would do; the better they are, the fewer pairs are left to compare.
+    """
+    sample = unit.astype(np.float64)
+    _, vectors = np.linalg.eigh(sample @ sample.T)
+    strongest = vectors[:, ::-1][:, : min(_AXES, *sample.shape)]
+    return np.asarray(np.linalg.qr(sample.T @ strongest)[0], dtype=np.float32)
 
 
 def _reduce(unit: Array, axes: Array) -> Array:

@@ -13,14 +13,13 @@ from sklearn.metrics import (
     f1_score,
     multilabel_confusion_matrix,
     roc_auc_score,
-    top_k_accuracy_score,
 )
 
 from model.bootstrap import draw_counts, enough_draws, percentile_interval, weighted_auc
 from model.calibrate import ECE_BINS, calibration_gaps, expected_calibration_error
-from model.checks import class_flags, class_positions, probability_matrix
+from model.checks import class_flags, class_positions, probability_matrix, whole_numbers
 from model.errors import ArgumentError
-from model.metrics import log_loss, log_losses, wilson_interval
+from model.metrics import effective_count, log_loss, log_losses, wilson_interval
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -35,12 +34,17 @@ TOP = 3
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """n rows of k classes: probabilities, what is true and what is said, all (n, k)."""
+    """n rows of k classes: probabilities, what is true and what is said, all (n, k).
+
+    ``groups``  (n,) what group each row was drawn with
+    ``counts``  (draws, n) how often each row is in each draw of the bootstrap
+    """
 
     probabilities: Array
     targets: NDArray[Any]
     truth: Flags
     said: Flags
+    groups: NDArray[np.int64]
     counts: NDArray[np.float32]
 
     @property
@@ -61,19 +65,24 @@ def evaluate(
     seed: int,
     *,
     thresholds: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Measure (n, k) probabilities against labels; everything in the result is plain JSON.
 
     ``targets`` are (n,) class positions, or with ``multiple`` (n, k) flags; then a class is said
     from its ``thresholds`` on, (k,) or, where each row has its own, (n, k); 0.5 by default.
-    ``seed`` fixes the draws of the bootstrap.
+    ``seed`` fixes the draws of the bootstrap. ``groups``, (n,) whole numbers: rows of one group are
+    near-duplicates that were drawn together, so that they tell less than as many that were not;
+    without it each row was drawn alone.
 
     A number is ``{"value", "low", "high", "n"}``: low to high is a 95% interval, n what it was
-    counted on. Proportions have Wilson's interval, the others a bootstrap's percentiles over rows,
+    counted on. Proportions have Wilson's interval, of as many rows as
+    :func:`model.metrics.effective_count` says, the others a bootstrap's percentiles over groups,
     widened to hold the value where resampling is biased, as it is for the calibration error.
     Where n is too small to say, value, low and high are None and ``reason`` says so:
 
-    * proportions below 10: any of them would have an interval about half the scale wide;
+    * proportions below 10, or of groups that tell no more than that: any of them would have an
+      interval about half the scale wide;
     * what is bootstrapped below 30: too few rows to stand for those that were not drawn;
     * the calibration error below 100: with 15 bins even perfect probabilities seem to err by
       about 0.1 there;
@@ -99,15 +108,15 @@ def evaluate(
     if k != len(names):
         raise ArgumentError(f"probabilities has {k} columns for {len(names)} classes.")
     generator = np.random.default_rng(seed)
-    draws = enough_draws(n * k)
-    counts = draw_counts(n, draws, generator) if n else np.zeros((draws, 0), dtype=np.float32)
+    drawn = np.arange(n) if groups is None else whole_numbers("groups", groups, length=n)
+    counts = _counts(drawn, enough_draws(n * k), generator)
     if multiple:
         flags = class_flags("targets", targets, length=n, class_count=k)
-        rows = _Rows(p, flags, flags, p >= _thresholds(thresholds, n, k), counts)
+        rows = _Rows(p, flags, flags, p >= _thresholds(thresholds, n, k), drawn, counts)
     else:
         positions = class_positions("targets", targets, length=n, class_count=k)
         each = np.eye(k, dtype=np.bool_)
-        rows = _Rows(p, positions, each[positions], each[p.argmax(axis=1)], counts)
+        rows = _Rows(p, positions, each[positions], each[p.argmax(axis=1)], drawn, counts)
     found: dict[str, Any] = {"n": n, "classes": names, "multiple": multiple}
     found |= _shares(rows, multiple) | _f1s(rows, multiple)
     found |= {"roc_auc": _roc_auc(rows), "log_loss": _log_loss(rows), "ece": _ece(rows)}
@@ -115,6 +124,17 @@ def evaluate(
         "per_class": [_of_class(rows, names, c) for c in range(k)],
         "confusion": _confusion(rows, multiple),
     }
+
+
+def _counts(
+    groups: NDArray[np.int64], draws: int, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """(draws, n) how often each row is drawn: groups are, as often as there are groups."""
+    if not groups.size:
+        return np.zeros((draws, 0), dtype=np.float32)
+    names, where = np.unique(groups, return_inverse=True)
+    counts: NDArray[np.float32] = draw_counts(names.size, draws, generator)[:, where]
+    return counts
 
 
 def _thresholds(values: ArrayLike | None, n: int, k: int) -> Array:
@@ -127,19 +147,17 @@ def _thresholds(values: ArrayLike | None, n: int, k: int) -> Array:
 
 
 def _shares(rows: _Rows, multiple: bool) -> dict[str, Number]:
-    right = int((rows.said == rows.truth).all(axis=1).sum())
+    right = (rows.said == rows.truth).all(axis=1)
     if multiple:
-        return {"exact_match": _proportion(right, rows.n)}
-    found = {"accuracy": _proportion(right, rows.n)}
+        return {"exact_match": _proportion(right, rows.groups)}
+    found = {"accuracy": _proportion(right, rows.groups)}
     k = rows.truth.shape[1]
     if k <= TOP:
         return found | {"top_3": _unknown(rows.n, f"with {k} classes it is always right")}
-    hits = 0
-    if rows.n:
-        hits = top_k_accuracy_score(
-            rows.targets, rows.probabilities, k=TOP, labels=np.arange(k), normalize=False
-        )
-    return found | {"top_3": _proportion(int(hits), rows.n)}
+    # Of equal probabilities the last ones count, as scikit-learn's top_k_accuracy_score has it.
+    top = np.argsort(rows.probabilities, axis=1, kind="stable")[:, -TOP:]
+    among = (top == rows.targets[:, None]).any(axis=1)
+    return found | {"top_3": _proportion(among, rows.groups)}
 
 
 def _f1s(rows: _Rows, multiple: bool) -> dict[str, Number]:
@@ -185,7 +203,7 @@ def _roc_auc(rows: _Rows) -> Number:
 def _log_loss(rows: _Rows) -> Number:
     if rows.n < MINIMUM_MEAN:
         return _too_few(rows.n, MINIMUM_MEAN)
-    drawn = rows.counts @ log_losses(rows.probabilities, rows.targets) / rows.n
+    drawn = rows.counts @ log_losses(rows.probabilities, rows.targets) / rows.counts.sum(axis=1)
     return _estimate(log_loss(rows.probabilities, rows.targets), drawn, rows.n)
 
 
@@ -193,18 +211,17 @@ def _ece(rows: _Rows) -> Number:
     if rows.n < MINIMUM_CALIBRATION:
         return _too_few(rows.n, MINIMUM_CALIBRATION)
     gaps = calibration_gaps(rows.probabilities, rows.targets, ECE_BINS)
-    drawn = np.abs(rows.counts @ gaps).sum(axis=1) / rows.n
+    drawn = np.abs(rows.counts @ gaps).sum(axis=1) / rows.counts.sum(axis=1)
     return _estimate(expected_calibration_error(rows.probabilities, rows.targets), drawn, rows.n)
 
 
 def _of_class(rows: _Rows, names: list[str], c: int) -> dict[str, Any]:
     truth, said = rows.truth[:, c], rows.said[:, c]
-    hits, support = int((truth & said).sum()), int(truth.sum())
     return {
         "class": names[c],
-        "precision": _proportion(hits, int(said.sum())),
-        "recall": _proportion(hits, support),
-        "support": support,
+        "precision": _proportion(truth[said], rows.groups[said]),
+        "recall": _proportion(said[truth], rows.groups[truth]),
+        "support": int(truth.sum()),
     }
 
 
@@ -223,10 +240,15 @@ def _confusion(rows: _Rows, multiple: bool) -> list[Any] | None:
     return matrix
 
 
-def _proportion(hits: int, n: int) -> Number:
+def _proportion(right: Flags, groups: NDArray[np.int64]) -> Number:
+    n, hits = right.size, int(right.sum())
     if n < MINIMUM_SHARE:
         return _too_few(n, MINIMUM_SHARE)
-    low, high = wilson_interval(hits, n)
+    effective = effective_count(right, groups)
+    if effective < MINIMUM_SHARE:
+        told = f"{int(effective)} of {MINIMUM_SHARE} labels, near-duplicates counted once"
+        return _unknown(n, f"cannot tell yet: {told}")
+    low, high = wilson_interval(hits * (effective / n), effective)
     return {"value": hits / n, "low": low, "high": high, "n": n}
 
 

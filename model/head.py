@@ -130,10 +130,11 @@ class HeadFit:
                      honest. None when nothing could be: fewer than two classes with two labels
                      each, or with ``multiple`` fewer than four rows.
     ``metrics``      ``n``, ``classes_present`` (classes with a label; with ``multiple``, with a
-                     yes), ``tested`` (rows with out-of-fold probabilities), ``penalty``, and over
-                     the tested rows ``accuracy`` (with ``multiple``, exact match), ``log_loss``,
-                     ``ece_before`` and ``ece_after`` the temperature; with ``multiple`` also
-                     ``micro_f1`` and ``macro_f1``, the mean over the classes with a tested yes.
+                     yes), ``tested`` (rows with out-of-fold probabilities), ``penalty``, ``trust``
+                     in the pool (0: none), and over the tested rows ``accuracy`` (with
+                     ``multiple``, exact match), ``log_loss``, ``ece_before`` and ``ece_after`` the
+                     temperature; with ``multiple`` also ``micro_f1`` and ``macro_f1``, the mean
+                     over the classes with a tested yes.
                      None where nothing was tested. What is said of a row, for exact match and
                      F1, goes by thresholds that other folds' rows chose.
     """
@@ -267,7 +268,7 @@ def _assemble(
     folds: NDArray[np.int64] | None,
 ) -> HeadFit:
     multiple = targets.ndim == 2
-    metrics = unmeasured(targets, found.penalty)
+    metrics = unmeasured(targets, found.penalty, found.trust)
     out_of_fold, thresholds = None, None
     if logits is not None and folds is not None:
         out_of_fold = calibrated(logits, found.temperature, multiple)

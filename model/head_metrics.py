@@ -19,7 +19,7 @@ MEASURES = ("accuracy", "log_loss", "ece_before", "ece_after")
 FLAG_MEASURES = ("micro_f1", "macro_f1")
 
 
-def unmeasured(targets: NDArray[Any], penalty: float) -> Metrics:
+def unmeasured(targets: NDArray[Any], penalty: float, trust: float) -> Metrics:
     """The metrics of a head of which nothing could be tested."""
     multiple = targets.ndim == 2
     present = targets.any(axis=0).sum() if multiple else np.unique(targets).size
@@ -28,6 +28,7 @@ def unmeasured(targets: NDArray[Any], penalty: float) -> Metrics:
         "classes_present": float(present),
         "tested": 0.0,
         "penalty": penalty,
+        "trust": trust,
         **dict.fromkeys(MEASURES + (FLAG_MEASURES if multiple else ())),
     }
 

@@ -8,10 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from model.checks import class_flags, class_positions, finite_matrix, probability_matrix
+from model.checks import (
+    class_flags,
+    class_positions,
+    finite_matrix,
+    probability_matrix,
+    row_flags,
+    whole_numbers,
+)
 from model.errors import ArgumentError
 
 SMALLEST_PROBABILITY = 1e-12
+ALIKE = 2
+"""Groups that are taken to be right or wrong as a whole before any is seen."""
 
 
 def accuracy(probabilities: ArrayLike, targets: ArrayLike) -> float:
@@ -88,6 +97,39 @@ def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple
     low = 0.0 if correct == 0 else max(0.0, middle - half)
     high = 1.0 if correct == n else min(1.0, middle + half)
     return low, high
+
+
+def effective_count(right: ArrayLike, groups: ArrayLike) -> float:
+    """How many labels drawn one by one would tell as much as (n,) bool ``right``, drawn by groups.
+
+    ``groups`` (n,) whole numbers: rows of one group came together, as near-duplicates do. n over
+    the design effect 1 + r (sum(n_g^2) / n - 1), n_g being the sizes of the groups and r the
+    correlation within them (Kish, *Survey Sampling*, 1965, section 8.2). To be put into
+    :func:`wilson_interval` (Korn and Graubard, *Confidence Intervals for Proportions with Small
+    Expected Number of Positive Counts Estimated from Survey Data*, 1998).
+
+    r = 1 - d / (2 p (1 - p)), where d is the share of pairs of one group of which one is right and
+    one wrong, and p the share of right rows after two more of each kind. As a few groups say little
+    of it, two more that agree within themselves are counted: r is 1 where no group has two rows,
+    and (g r + 2) / (g + 2) with g such groups, within [0, 1].
+
+    Between 1 and n; 0 without rows. ArgumentError when the arrays do not fit.
+    """
+    flags = row_flags("right", right, length=np.size(right))
+    n = flags.size
+    names = whole_numbers("groups", groups, length=n)
+    if n == 0:
+        return 0.0
+    _, where, sizes = np.unique(names, return_inverse=True, return_counts=True)
+    hits = np.bincount(where, weights=flags, minlength=sizes.size)
+    pairs = float((sizes * (sizes - 1)).sum())
+    if pairs == 0:
+        return float(n)
+    p = (hits.sum() + 2) / (n + 4)
+    differ = float((2 * hits * (sizes - hits)).sum()) / pairs
+    several = int((sizes > 1).sum())
+    correlation = (several * (1 - differ / (2 * p * (1 - p))) + ALIKE) / (several + ALIKE)
+    return float(n / (1 + np.clip(correlation, 0, 1) * pairs / n))
 
 
 def _at_least_one_row(n: int) -> None:

@@ -1,21 +1,31 @@
-"""Uncertainties in, one order for the whole pool out.
+"""Uncertainties and picks in, one order for the whole pool out.
 
-The score is what Label Studio sorts by: lower is labelled sooner. Images with something to learn
-from lie in [0, 0.999]; 1.0 is kept for images that cannot be had, which are served last.
+The score is what Label Studio sorts by: lower is labelled sooner. The picks of a strategy, the rest
+by uncertainty and the audit images among them lie in [0, 0.9); what adds nothing, such as another
+picture of the same thing, in [0.9, 0.999]; 1.0 is kept for images that cannot be had, which are
+served last.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from model.audit import interleave
 from model.errors import ArgumentError
 
 LAST_SCORE = 1.0
 _SPAN = 0.999
+_BACK = 0.9
+# Label Studio keeps scores as double numbers; these are short in JSON, too.
+_DECIMALS = 9
+_ANCHORS = 512
+
+Array = NDArray[np.float64]
 
 
 def queue_scores(uncertainties: Sequence[ArrayLike]) -> NDArray[np.float64]:
@@ -52,3 +62,144 @@ def shuffled_score(key: str, seed: int) -> float:
     """
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return _SPAN * ((int.from_bytes(digest[:8], "big") >> 11) / 2**53)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """n tasks in one order, and where one that comes later has its place.
+
+    ``scores``  (n,) in [0, 0.999], no two alike: lower is labelled sooner
+    ``queue``   (m, 2) scale, ascending in both columns: a task's own score → its place
+    ``audit``   (m, 2) scale, the same for audit images: their place among these → that in the line
+    """
+
+    scores: Array
+    queue: Array
+    audit: Array
+
+
+def line_up(
+    own: ArrayLike,
+    *,
+    picks: ArrayLike = (),
+    audit_places: ArrayLike | None = None,
+    behind: ArrayLike | None = None,
+    audit_served: int = 0,
+    served: int = 0,
+    pace: float = 0.0,
+) -> Line:
+    """One order of n tasks: the picks, the rest by their own scores, audit images evenly among
+    both, and last what stands ``behind``.
+
+    ``own``           (n,) scores in [0, 0.999] by which the rest stands, as of :func:`queue_scores`
+    ``picks``         (m,) positions, the first one in front; those that are audit images or stand
+                      behind count as such
+    ``audit_places``  (n,) places among the audit images, in [0, 1); NaN: not an audit image
+    ``behind``        (n,) flags; they stand in the order of their own scores
+    ``audit_served``, ``served``, ``pace``  as :func:`model.audit.interleave` takes them
+
+    Equal ones stand in the order of their positions. ArgumentError when a length differs, a
+    position is picked twice or is none, or a score is NaN or outside [0, 0.999].
+    """
+    scores = _own_scores(own)
+    n = len(scores)
+    places = np.full(n, np.nan) if audit_places is None else np.asarray(audit_places, dtype=float)
+    back = np.zeros(n, dtype=np.bool_) if behind is None else np.asarray(behind, dtype=np.bool_)
+    if places.shape != (n,) or back.shape != (n,):
+        raise ArgumentError(
+            f"audit_places has shape {places.shape}, behind {back.shape}; ({n},) is needed."
+        )
+    in_audit = ~np.isnan(places) & ~back
+    first = _picked(picks, n)
+    first = first[~(in_audit | back)[first]]
+    later = ~(in_audit | back)
+    later[first] = False
+    rest = _sorted(np.flatnonzero(later), scores)
+    audit = _sorted(np.flatnonzero(in_audit), places)
+    front = interleave(
+        audit,
+        np.concatenate([first, rest]),
+        audit_served=audit_served,
+        served=served,
+        pace=pace,
+    )
+    last = _sorted(np.flatnonzero(back), scores)
+    found = np.empty(n)
+    found[front] = _evenly(0.0, _BACK, len(front))
+    found[last] = _evenly(_BACK, _SPAN, len(last))
+    # Half a step behind the last pick.
+    ahead = found[first].max() + _BACK / len(front) / 2 if first.size else 0.0
+    return Line(
+        found,
+        _scale(scores[rest], found[rest], (0.0, ahead), (_SPAN, _BACK)),
+        _scale(places[audit], found[audit], (0.0, 0.0), (1.0, _BACK)),
+    )
+
+
+def late_score(key: float, scale: ArrayLike) -> float:
+    """The place in [0, 0.9) of a task that comes after its line was made: between those that it
+    would have stood between, but behind the picks.
+
+    ``key`` is its own score with the line's scale ``queue``, or its place among the audit images
+    with the scale ``audit``. Without a scale, an empty one, the key itself is the place.
+    """
+    anchors = np.asarray(scale, dtype=np.float64).reshape(-1, 2)
+    if not len(anchors):
+        anchors = np.array([(0.0, 0.0), (_SPAN, _BACK)])
+    place = float(np.interp(key, anchors[:, 0], anchors[:, 1]))
+    return round(min(place, _BACK - 10.0**-_DECIMALS), _DECIMALS)
+
+
+def back_score(own: float) -> float:
+    """The place in [0.9, 0.999] of a task that comes late and adds nothing."""
+    return round(_BACK + (_SPAN - _BACK) * own / _SPAN, _DECIMALS)
+
+
+def twins(groups: Sequence[Collection[str]], taken: Collection[str] = ()) -> NDArray[np.bool_]:
+    """(n,) which of n tasks show nothing but near-duplicates of what stands before them.
+
+    ``groups`` are those of each task's images, the first task's first; ``taken`` are groups that
+    need no further image. A task without any group is no twin.
+    """
+    seen, found = set(taken), np.zeros(len(groups), dtype=np.bool_)
+    for position, own in enumerate(groups):
+        found[position] = bool(own) and seen.issuperset(own)
+        seen.update(own)
+    return found
+
+
+def _own_scores(own: ArrayLike) -> Array:
+    scores = np.asarray(own, dtype=np.float64)
+    if scores.ndim != 1:
+        raise ArgumentError(f"own has shape {scores.shape}; (n,) is needed.")
+    outside = ~((scores >= 0) & (scores <= _SPAN))
+    if outside.any():
+        where = int(outside.argmax())
+        raise ArgumentError(f"own[{where}] is {scores[where]}; [0, {_SPAN}] is allowed.")
+    return scores
+
+
+def _picked(picks: ArrayLike, n: int) -> NDArray[np.int64]:
+    positions = np.asarray(picks, dtype=np.int64)
+    alike = len(np.unique(positions)) < positions.size
+    if positions.ndim != 1 or alike or ((positions < 0) | (positions >= n)).any():
+        raise ArgumentError(f"picks is {positions}; different positions below {n} are needed.")
+    return positions
+
+
+def _sorted(positions: NDArray[np.int64], keys: Array) -> NDArray[np.int64]:
+    return positions[np.argsort(keys[positions], kind="stable")]
+
+
+def _evenly(low: float, high: float, count: int) -> Array:
+    """(count,) ascending scores in [low, high)."""
+    return np.round(low + (high - low) * np.arange(count) / max(count, 1), _DECIMALS)
+
+
+def _scale(
+    keys: Array, places: Array, first: tuple[float, float], last: tuple[float, float]
+) -> Array:
+    """A few hundred of the pairs, evenly by rank, between two ends."""
+    rank = np.unique(np.linspace(0, len(keys) - 1, min(len(keys), _ANCHORS)).astype(np.int64))
+    pairs = np.column_stack([keys[rank], places[rank]])
+    return np.concatenate([[first], pairs, [last]])

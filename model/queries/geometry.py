@@ -20,7 +20,11 @@ BLOCK = 2048
 
 def rows_at(pool: Pool, positions: NDArray[np.int64]) -> FloatArray:
     """(b,) positions in the pool -> (b, d) float32 rows of length 1, or 0 for a row of zeros."""
-    return power_normalise(pool.embeddings[positions])
+    rows = np.empty((len(positions), pool.embeddings.shape[1]), dtype=np.float32)
+    for start in range(0, len(positions), BLOCK):
+        part = slice(start, start + BLOCK)
+        rows[part] = power_normalise(pool.embeddings[positions[part]])
+    return rows
 
 
 def blocks(pool: Pool, positions: NDArray[np.int64]) -> Iterator[tuple[slice, FloatArray]]:
@@ -35,10 +39,10 @@ def squared_distances(rows: FloatArray, others: FloatArray) -> FloatArray:
 
     From |x|² + |y|² - 2xy in float32: twins of length 1 come out below 1e-6, not always at 0.
     """
-    squares = np.einsum("ij,ij->i", others, others)
-    distances = rows @ (-2 * others).T
+    distances = rows @ others.T
+    distances *= -2
     distances += np.einsum("ij,ij->i", rows, rows)[:, None]
-    distances += squares
+    distances += np.einsum("ij,ij->i", others, others)
     np.maximum(distances, 0, out=distances)
     return distances
 

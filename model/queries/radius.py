@@ -9,27 +9,28 @@ from model.queries.geometry import nearest_squared, rows_at, squared_distances
 from model.queries.pool import Pool
 
 SAMPLE = 1024
-QUANTILE = 0.1
-LEAST_SHARE = 0.25
+# Measured on CIFAR-10, with labels from 20 to 2,000: 0.7 of the scale at first is worth six points
+# at 20 labels over the whole scale; any quantile from 0.1 on does as well later.
+LEAST_SHARE, MOST_SHARE = 0.25, 0.7
 
 
 def cover_radius(pool: Pool, generator: np.random.Generator) -> float:
     """The radius σ of a Gaussian kernel between images, above 0; it shrinks as labels come.
 
     Bae, Oliveira and Sutherland (2025) take the smallest distance between two labelled images.
-    One pair of twins makes that 0, so here σ is the 10% quantile of the distances from labelled
-    images to their nearest other labelled image, and never under a quarter of the pool's scale,
-    the median distance between two images drawn by chance, which twins hardly move. With fewer
-    than two labels, and at most, σ is the scale itself; where that is 0, all images being alike,
-    σ is 1. Of more than 1,024 images or labels 1,024 are drawn by the generator.
+    One pair of twins makes that 0, so here σ is the median of the distances from labelled images
+    to their nearest other labelled image, within 0.25 and 0.7 of the pool's scale: the median
+    distance between two images drawn by chance, which twins hardly move. With fewer than two
+    labels it is 0.7 of the scale, and 1 where all images are alike. Of more than 1,024 images or
+    labels 1,024 are drawn by the generator.
     """
     scale = _median_distance(pool, generator)
     if scale == 0:
         return 1.0
     if len(pool.labelled) < 2:
-        return scale
-    apart = float(np.quantile(_label_distances(pool, generator), QUANTILE))
-    return min(scale, max(apart, LEAST_SHARE * scale))
+        return MOST_SHARE * scale
+    apart = float(np.median(_label_distances(pool, generator)))
+    return min(max(apart, LEAST_SHARE * scale), MOST_SHARE * scale)
 
 
 def _median_distance(pool: Pool, generator: np.random.Generator) -> float:

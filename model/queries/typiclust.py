@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import heapq
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 
-from model.queries.geometry import blocks, rows_at, squared_distances
+from model.queries.clusters import k_means
+from model.queries.geometry import rows_at, squared_distances
 from model.queries.pool import Pool, checked_count
 
 CLUSTERS = 500
-SAMPLE = 20_000
 MEMBERS = 4096
 NEIGHBOURS = 20
 _AT_ONCE = 512
@@ -40,7 +37,7 @@ def typiclust(pool: Pool, count: int, generator: np.random.Generator) -> NDArray
     if wanted == 0:
         return np.zeros(0, dtype=np.int64)
     cluster_count = min(len(pool.labelled) + wanted, CLUSTERS, len(pool))
-    clusters = _cluster(pool, cluster_count, generator)
+    clusters = k_means(pool, cluster_count, generator)
     labels = np.bincount(clusters[pool.labelled], minlength=cluster_count)
     sizes = np.bincount(clusters, minlength=cluster_count)
     may_be_picked = np.zeros(len(pool), dtype=np.bool_)
@@ -81,24 +78,3 @@ def by_typicality(
         nearest = np.partition(squared, neighbours - 1, axis=1)[:, :neighbours]
         spread[part] = np.sqrt(nearest).mean(axis=1)
     return np.concatenate([judged[np.argsort(spread, kind="stable")], rest])
-
-
-def _cluster(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """(n,) cluster of each image, 0 to ``count`` - 1; some may stay empty."""
-    n = len(pool)
-    drawn = np.sort(generator.permutation(n)[:SAMPLE])
-    k_means = MiniBatchKMeans(
-        n_clusters=count,
-        batch_size=max(1024, 2 * count),
-        n_init=1,
-        max_iter=50,
-        random_state=int(generator.integers(2**31)),
-    )
-    with warnings.catch_warnings():
-        # Fewer different images than clusters: some clusters stay empty.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        centres = k_means.fit(rows_at(pool, drawn)).cluster_centers_.astype(np.float32)
-    clusters = np.empty(n, dtype=np.int64)
-    for part, rows in blocks(pool, np.arange(n)):
-        clusters[part] = squared_distances(rows, centres).argmin(axis=1)
-    return clusters

@@ -104,6 +104,18 @@ class Tables:
                 session.add(ImageGroup(project_id=1, digest=digest, leader=leader or digest))
         return digest
 
+    def task_image(self, task_id: int, data_key: str, vector: NDArray[Any]) -> None:
+        """Another image of a task, embedded and in a group of its own."""
+        uri = f"/data/{task_id}-{data_key}.png"
+        source, digest = source_key(uri), hashlib.sha256(uri.encode()).hexdigest()
+        with self.store.write() as session:
+            session.add(
+                TaskImage(project_id=1, task_id=task_id, data_key=data_key, uri=uri, source=source)
+            )
+            session.add(ImageSource(source=source, digest=digest))
+            session.add(Embedding(digest=digest, backbone=BACKBONE, vector=to_bytes(vector)))
+            session.add(ImageGroup(project_id=1, digest=digest, leader=digest))
+
     def label(self, task_id: int, *choices: str, control: str = "label", status: str = "") -> None:
         """What the people agreed on; ``status`` for a label that cannot be learned from."""
         with self.store.write() as session:

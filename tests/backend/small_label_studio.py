@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -31,6 +33,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(studio.pictures[int(address.path.rpartition("/")[2])], "image/png")
         elif address.path.endswith("/model-versions/"):
             self._json(Counter(p["model_version"] for p in studio.predictions))
+        elif address.path == "/api/predictions/":
+            task = int(parse_qs(address.query)["task"][0])
+            self._json([p for p in studio.predictions if p["task"] == task])
         elif address.path.startswith("/api/projects"):
             self._json(studio.project)
         else:
@@ -39,8 +44,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         predictions = self._body()
+        for prediction in predictions:
+            prediction["id"] = next(self.server.numbers)
         self.server.predictions += predictions
         self._json({"created": len(predictions)})
+
+    def do_DELETE(self) -> None:
+        number = int(self.path.strip("/").rpartition("/")[2])
+        self.server.predictions = [p for p in self.server.predictions if p["id"] != number]
+        self._json({})
 
     def do_PATCH(self) -> None:
         self.server.project |= self._body()
@@ -75,12 +87,17 @@ class SmallLabelStudio(ThreadingHTTPServer):
         self.tasks: dict[int, dict[str, Any]] = {}
         self.pictures: dict[int, bytes] = {}
         self.predictions: list[dict[str, Any]] = []
+        self.numbers = itertools.count(1)
         self._clock = 0
 
     def add_task(self, task: int, colour: tuple[int, int, int]) -> None:
         """A task whose picture has that colour."""
+        self.add_picture(task, Image.new("RGB", (8, 8), colour))
+
+    def add_picture(self, task: int, picture: Image.Image) -> None:
+        """A task with that picture."""
         buffer = io.BytesIO()
-        Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+        picture.save(buffer, "PNG")
         self.pictures[task] = buffer.getvalue()
         self.tasks[task] = {"id": task, "data": {"image": f"/data/{task}"}, "annotations": []}
         self._touch(task)
@@ -97,7 +114,15 @@ class SmallLabelStudio(ThreadingHTTPServer):
             }
             for name, picked in choices.items()
         ]
-        annotation = {"id": task, "result": result, "was_cancelled": False, "completed_by": 1}
+        annotation = {
+            "id": task,
+            "result": result,
+            "was_cancelled": False,
+            "completed_by": 1,
+            "created_at": datetime.now(UTC).isoformat(),
+        }
+        for before in self.tasks[task]["annotations"]:
+            annotation["created_at"] = before["created_at"]
         self.tasks[task]["annotations"] = [annotation]
         self._touch(task)
 
@@ -139,11 +164,28 @@ class ColourEngine:
     def __init__(self) -> None:
         self.embedded = 0
 
+    def can_embed(self, backbone: str) -> bool:
+        return backbone == self.backbone
+
     def embed(self, images: Sequence[Image.Image], backbone: str | None = None) -> NDArray[Any]:
         """(n, 16) float16."""
         self.embedded += len(images)
         colours = [np.asarray(image).reshape(-1, 3).mean(axis=0) / 255 for image in images]
         return np.pad(np.array(colours), ((0, 0), (0, 13))).astype(np.float16)
+
+
+class PatternEngine(ColourEngine):
+    """Embeds a picture as the brightness of four times four fields, from -1 to 1."""
+
+    backbone = "brightness"
+
+    def embed(self, images: Sequence[Image.Image], backbone: str | None = None) -> NDArray[Any]:
+        """(n, 16) float16."""
+        self.embedded += len(images)
+        small = [
+            np.asarray(image.convert("L").resize((4, 4), Image.Resampling.BOX)) for image in images
+        ]
+        return np.array([fields.reshape(-1) / 127.5 - 1 for fields in small], dtype=np.float16)
 
 
 @pytest.fixture

@@ -5,82 +5,21 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 import pytest
 
 from backend.app import create_app
-from backend.champion import Champions, artifact_folder
 from backend.dataset import labelled_images
-from backend.engine import LocalEngine
-from backend.finetune_child import FineTuneSlot
-from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
-from backend.lease import Leases
-from backend.projects import OUTSIDE_ADVICE, ControlStatus, project_status, register_project
-from backend.push import Pace
-from backend.reconciler import Reconciler, Tools
+from backend.projects import OUTSIDE_ADVICE, register_project
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import controls_of, look_at_everything, set_config
 from backend.tables import Project
 from backend.training import TOO_LITTLE
-from model.artifact import Artifact, load_artifact
-from tests.backend.small_label_studio import ColourEngine, SmallLabelStudio
-
-COLOURS = {"cat": (220, 30, 30), "dog": (30, 220, 30), "owl": (30, 30, 220)}
-CLASSES = tuple(COLOURS)
-
-
-def config(*classes: str, extra: str = "") -> str:
-    choices = "".join(f'<Choice value="{name}"/>' for name in classes)
-    return (
-        '<View><Image name="image" value="$image"/>'
-        f'<Choices name="label" toName="image"{extra}>{choices}</Choices></View>'
-    )
-
-
-class Loop:
-    """A project of 60 pictures, 30 of them labelled, and the trainer's steps on it."""
-
-    def __init__(self, settings: Settings, store: Store, client: LabelStudio) -> None:
-        self.engine = ColourEngine()
-        leases = Leases(store, "test", 30)
-        self.tools = Tools(
-            settings=settings,
-            store=store,
-            client=client,
-            fetcher=ImageFetcher(settings, client),
-            copies=WorkingCopies(settings.working_copies, settings.working_copy_side),
-            engine=cast(LocalEngine, self.engine),
-            champions=Champions(store, settings.data_dir),
-            leases=leases,
-            pace=Pace(),
-            slot=FineTuneSlot(),
-        )
-        register_project(store, 1, title="Test", label_config=config(*CLASSES))
-        assert leases.acquire(1)
-        self.reconciler = Reconciler(self.tools, 1)
-
-    def settle(self) -> Project:
-        """Do every step that is missing, as after a hint of any change."""
-        with self.tools.store.write() as session:
-            session.get_one(Project, 1).looked_at = 0.0
-        self.reconciler.run(lambda: False)
-        with self.tools.store.read() as session:
-            return session.get_one(Project, 1)
-
-    def control(self) -> ControlStatus:
-        """How the control stands."""
-        with self.tools.store.read() as session:
-            return project_status(session, session.get_one(Project, 1), 30).controls[0]
-
-    def champion(self) -> Artifact:
-        """The version that serves, from its files."""
-        with self.tools.store.read() as session:
-            number = session.get_one(Project, 1).champion
-        return load_artifact(artifact_folder(self.tools.settings.data_dir, 1, number))
+from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
+from tests.backend.small_label_studio import SmallLabelStudio
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ def images(n: int, held_out: int, *, start: int = 1, of: Control | None = None) 
         targets,
         np.arange(n) < held_out,
         np.arange(start, start + n).astype(str),
+        np.arange(start, start + n).astype(str),
     )
 
 
@@ -135,6 +136,7 @@ def test_each_is_judged_with_the_embeddings_that_it_reads() -> None:
         part.targets[5:],
         part.held_out[5:],
         part.digests[5:],
+        part.leaders[5:],
     )
     old = champion(swap=True, backbone=OTHER)
     decision = verdict(part, challenger(), old, **{OTHER: [theirs]})
@@ -164,6 +166,7 @@ def test_another_question_cannot_be_compared() -> None:
         np.eye(3, dtype=bool)[part.targets],
         part.held_out,
         part.digests,
+        part.leaders,
     )
     ones = Head(
         ("cat", "dog", "owl"),

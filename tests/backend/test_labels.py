@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.label_config import Control
-from backend.labels import Annotation, Label, labels_digest, parse_annotation, task_labels
+from backend.labels import (
+    Annotation,
+    Label,
+    labelled_at,
+    labels_digest,
+    parse_annotation,
+    task_labels,
+)
 
 SINGLE = Control("label", "image", "image", ("cat", "dog", "cow"), False)
 MULTIPLE = Control("tags", "image", "image", ("a", "b", "c"), True)
@@ -200,6 +207,7 @@ def test_parse_annotation(payload):
         was_cancelled=False,
         completed_by=3,
         updated_at="2026-11-22T23:50:04.417307Z",
+        created_at="2026-11-22T23:50:03.417276Z",
     )
 
 
@@ -210,6 +218,18 @@ def test_parse_annotation_of_little():
     assert parse_annotation({"result": [None, "x", {"id": "a"}]}).result == [{"id": "a"}]
     assert parse_annotation({"was_cancelled": True}).was_cancelled
     assert parse_annotation({"created_at": "2026"}).updated_at == "2026"
+
+
+def test_a_task_is_labelled_when_the_first_annotation_is_made():
+    def made(at: str, **more: object) -> Annotation:
+        return parse_annotation({"created_at": at, "updated_at": "2026-05-05T00:00:00Z"} | more)
+
+    second, third = made("1970-01-01T00:01:00Z"), made("1970-01-01T02:00:30+01:00")
+    assert labelled_at([third, second]) == 60.0
+    # A skip is no label, and what has no date says nothing.
+    assert labelled_at([made("1970-01-01T00:00:01Z", was_cancelled=True), third]) == 3630.0
+    assert labelled_at([made("soon"), made("")]) is None
+    assert labelled_at([]) is None
 
 
 def test_the_digest_is_of_agreed_labels_in_any_order():

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from backend.label_config import parse_label_config
 from backend.measures_text import measures_text
-from backend.measuring import measure
+from backend.measuring import audit_point, measure
 from backend.version_metrics import gate_of, headline
 from model.head import HeadFit, fit_head
+from model.metrics import wilson_interval
 from tests.backend.test_judging import CONFIG, LabelledImages
 
 MULTIPLE = CONFIG.replace('toName="image">', 'toName="image" choice="multiple">')
@@ -22,9 +25,8 @@ def fitted(n: int, held_out: int, *, multiple: bool = False) -> tuple[LabelledIm
     embeddings = np.eye(3, 8)[positions] + random.normal(0, 0.45, (n, 8))
     targets = np.eye(3, dtype=bool)[positions] if multiple else positions
     held = np.arange(n) < held_out
-    part = LabelledImages(
-        control, np.arange(n), embeddings, targets, held, np.arange(n).astype(str)
-    )
+    names = np.arange(n).astype(str)
+    part = LabelledImages(control, np.arange(n), embeddings, targets, held, names, names)
     fit = fit_head(
         embeddings[~held], targets[~held], classes=control.classes, multiple=multiple, seed=0
     )
@@ -43,6 +45,15 @@ def test_both_samples_are_measured(multiple: bool) -> None:
     right = ((said >= fit.head.thresholds) == held).all(1) if multiple else said.argmax(1) == held
     assert found["held_out"][name]["value"] == pytest.approx(right.mean())
     json.dumps(found, allow_nan=False)
+
+
+def test_near_duplicates_widen_the_intervals() -> None:
+    part, fit = fitted(300, 120)
+    alone = measure(part, fit, seed=0)["held_out"]["accuracy"]
+    pairs = replace(part, leaders=(np.arange(300) // 2).astype(str))
+    together = measure(pairs, fit, seed=0)["held_out"]["accuracy"]
+    assert (together["value"], together["n"]) == (alone["value"], alone["n"])
+    assert together["high"] - together["low"] > alone["high"] - alone["low"]
 
 
 def test_what_cannot_be_told_says_so() -> None:
@@ -92,3 +103,33 @@ def test_lists_are_short_and_old_rows_are_read() -> None:
     assert headline({"holdout": {"n": 5}}) == {"holdout": {"n": 5}}
     assert gate_of({"holdout": {"n": 5}}) == {"n": 5}
     assert gate_of({}) == {}
+
+
+def test_near_duplicates_among_the_audit_labels_widen_the_interval() -> None:
+    part, fit = fitted(300, 120)
+    alone = measure(part, fit, seed=0)["held_out"]["accuracy"]
+    right = round(alone["value"] * 120)
+    assert (alone["low"], alone["high"]) == pytest.approx(wilson_interval(right, 120))
+    assert audit_point(part, fit) == {"labels": 180, "right": right, "audited": 120, "groups": 120}
+    # All images four times, labelled alike: as much as they tell once, and hardly more.
+    fourfold = part.rows(np.concatenate([np.tile(np.arange(120), 4), np.arange(120, 300)]))
+    together = measure(fourfold, fit, seed=0)["held_out"]["accuracy"]
+    assert (together["value"], together["n"]) == (pytest.approx(alone["value"]), 480)
+    assert together["high"] - together["low"] == pytest.approx(
+        alone["high"] - alone["low"], rel=0.1
+    )
+    point = audit_point(fourfold, fit)
+    assert (point["labels"], point["groups"]) == (180, 120)
+    assert 120 <= point["audited"] < 135
+    assert point["right"] == pytest.approx(alone["value"] * point["audited"], abs=0.5)
+
+
+def test_audit_labels_of_few_images_cannot_tell() -> None:
+    part, fit = fitted(60, 6)
+    twelve = part.rows(np.concatenate([np.tile(np.arange(6), 2), np.arange(6, 60)]))
+    number = measure(twelve, fit, seed=0)["held_out"]["accuracy"]
+    assert (number["value"], number["n"]) == (None, 12)
+    assert re.fullmatch(
+        r"cannot tell yet: [6-9] of 10 labels, near-duplicates counted once", number["reason"]
+    )
+    assert audit_point(twelve, fit)["audited"] == 0

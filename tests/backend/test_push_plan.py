@@ -5,14 +5,16 @@ import hashlib
 import numpy as np
 import pytest
 
-from backend.champion import Champions
 from backend.lease import Leases
-from backend.push import Pace, PushPlan, plan_push
+from backend.push import Pace
+from backend.push_plan import PushPlan
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import ImageSource, Task, TaskImage
 from backend.training import train
-from tests.backend.conftest import BACKBONE, Tables
+from model.audit import in_audit
+from tests.backend.conftest import BACKBONE, Tables, digest_of
+from tests.backend.queue_of import plan, pushed
 
 
 @pytest.fixture
@@ -26,19 +28,6 @@ def learned(store: Store, tables: Tables, settings: Settings) -> Tables:
     return tables
 
 
-def _plan(tables: Tables, settings: Settings) -> PushPlan:
-    artifact = Champions(tables.store, settings.data_dir).get(1)
-    with tables.store.read() as session:
-        return plan_push(session, tables.project(), artifact, settings)
-
-
-def _pushed(tables: Tables, plan: PushPlan) -> None:
-    with tables.store.write() as session:
-        for task_id, prediction in plan.predictions:
-            task = session.get_one(Task, (1, task_id))
-            task.pushed_version, task.pushed_score = plan.number, prediction.score
-
-
 def _break_image(tables: Tables, task_id: int) -> None:
     with tables.store.write() as session:
         source = session.get_one(TaskImage, (1, task_id, "image")).source
@@ -49,69 +38,74 @@ def _break_image(tables: Tables, task_id: int) -> None:
 
 def test_without_a_model_every_task_gets_its_place(tables: Tables, settings: Settings) -> None:
     tables.clusters(20)
-    plan = _plan(tables, settings)
-    assert (plan.version, plan.unscored, len(plan.predictions)) == ("v0", 0, 20)
-    assert all(p.result == [] for _, p in plan.predictions)
-    _pushed(tables, plan)
-    assert _plan(tables, settings).predictions == []
+    found = plan(tables, settings)
+    assert (found.name, found.unscored, len(found.predictions)) == ("v0", 0, 20)
+    assert all(p.result == [] for _, p in found.predictions)
+    pushed(tables, found)
+    assert plan(tables, settings).predictions == []
 
 
-def test_the_unlabelled_are_pushed_least_certain_first(learned: Tables, settings: Settings) -> None:
-    plan = _plan(learned, settings)
-    assert plan.version == "v1"
-    assert sorted(task_id for task_id, _ in plan.predictions) == list(range(31, 61))
-    scores = [prediction.score for _, prediction in plan.predictions]
-    assert scores == sorted(scores)
-    assert all(prediction.result for _, prediction in plan.predictions)
+def test_the_unlabelled_are_pushed_in_order_and_audit_images_unticked(
+    learned: Tables, settings: Settings
+) -> None:
+    found = plan(learned, settings)
+    assert found.name == "v1"
+    assert sorted(task_id for task_id, _ in found.predictions) == list(range(31, 61))
+    scores = [prediction.score for _, prediction in found.predictions]
+    assert scores == [round(0.9 * place / 30, 9) for place in range(30)]
+    unticked = {task_id for task_id, prediction in found.predictions if not prediction.result}
+    drawn = {t for t in range(31, 61) if in_audit(digest_of(t), settings.audit_share)}
+    assert unticked == drawn
+    assert 0 < len(drawn) < 10
 
 
-def test_only_what_is_missing_is_pushed(learned: Tables, settings: Settings) -> None:
-    _pushed(learned, _plan(learned, settings))
-    assert _plan(learned, settings) == PushPlan(1, [], 0)
+def test_only_what_is_missing_ispushed(learned: Tables, settings: Settings) -> None:
+    pushed(learned, plan(learned, settings))
+    assert plan(learned, settings) == PushPlan(1, 0, [], 0)
     learned.task(61, np.eye(3, 16)[0])
     learned.task(62)
-    plan = _plan(learned, settings)
-    assert [task_id for task_id, _ in plan.predictions] == [61]
-    assert plan.unscored == 1
+    found = plan(learned, settings)
+    assert [task_id for task_id, _ in found.predictions] == [61]
+    assert found.unscored == 1
 
 
 def test_a_task_that_is_unlabelled_again_comes_back(learned: Tables, settings: Settings) -> None:
-    _pushed(learned, _plan(learned, settings))
+    pushed(learned, plan(learned, settings))
     with learned.store.write() as session:
         session.get_one(Task, (1, 5)).is_labeled = False
-    assert [task_id for task_id, _ in _plan(learned, settings).predictions] == [5]
+    assert [task_id for task_id, _ in plan(learned, settings).predictions] == [5]
 
 
 def test_an_image_that_cannot_be_had_is_served_last(learned: Tables, settings: Settings) -> None:
     learned.task(70)
     _break_image(learned, 70)
-    plan = _plan(learned, settings)
-    task_id, prediction = plan.predictions[-1]
+    found = plan(learned, settings)
+    task_id, prediction = found.predictions[-1]
     assert (task_id, prediction.score, prediction.result) == (70, 1.0, [])
-    assert plan.unscored == 0
+    assert found.unscored == 0
 
 
 def test_an_image_that_is_mended_gets_its_place(learned: Tables, settings: Settings) -> None:
     _break_image(learned, 40)
-    plan = _plan(learned, settings)
-    assert plan.predictions[-1][0] == 40
-    _pushed(learned, plan)
+    found = plan(learned, settings)
+    assert found.predictions[-1][0] == 40
+    pushed(learned, found)
     with learned.store.write() as session:
         source = session.get_one(TaskImage, (1, 40, "image")).source
         row = session.get_one(ImageSource, source)
         row.digest, row.failure = hashlib.sha256(b"40").hexdigest(), ""
-    plan = _plan(learned, settings)
-    assert [task_id for task_id, _ in plan.predictions] == [40]
-    assert plan.predictions[0][1].score < 1
-    assert plan.replaced == {40}
+    found = plan(learned, settings)
+    assert [task_id for task_id, _ in found.predictions] == [40]
+    assert found.predictions[0][1].score < 1
+    assert found.replaced == {40}
 
 
 def test_a_task_without_an_image_is_served_last(learned: Tables, settings: Settings) -> None:
     with learned.store.write() as session:
         session.add(Task(project_id=1, id=80))
-    plan = _plan(learned, settings)
-    assert plan.predictions[-1] == (80, plan.predictions[-1][1])
-    assert plan.predictions[-1][1].score == 1.0
+    found = plan(learned, settings)
+    assert found.predictions[-1] == (80, found.predictions[-1][1])
+    assert found.predictions[-1][1].score == 1.0
 
 
 def test_the_head_goes_first_only_while_that_pays() -> None:
@@ -132,11 +126,11 @@ def test_an_image_found_broken_before_anything_is_learned_goes_last(
 ) -> None:
     tables.clusters(5)
     tables.task(9)
-    _pushed(tables, _plan(tables, settings))
+    pushed(tables, plan(tables, settings))
     _break_image(tables, 9)
-    plan = _plan(tables, settings)
-    ((task_id, prediction),) = plan.predictions
+    found = plan(tables, settings)
+    ((task_id, prediction),) = found.predictions
     assert (task_id, prediction.score, prediction.result) == (9, 1.0, [])
-    assert plan.replaced == {9}
-    _pushed(tables, plan)
-    assert _plan(tables, settings).predictions == []
+    assert found.replaced == {9}
+    pushed(tables, found)
+    assert plan(tables, settings).predictions == []

@@ -8,11 +8,13 @@ from backend.errors import SettingsError
 from backend.settings import (
     BackboneName,
     Settings,
+    StrategyName,
     label_studio_access,
     load_settings,
     variable_name,
 )
 from model.backbones import BACKBONES, FROM_SCRATCH
+from model.queries import STRATEGIES
 
 
 def test_every_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +75,7 @@ def test_every_backbone_can_be_set() -> None:
 def test_networks_from_scratch_cannot_be_set(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} trains from scratch"):
         load_settings(backbone=name)
+
+
+def test_every_query_strategy_can_be_set() -> None:
+    assert get_args(StrategyName) == tuple(STRATEGIES)

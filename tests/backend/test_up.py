@@ -150,7 +150,12 @@ def test_ctrl_c_while_it_starts_leaves_nothing_and_is_quiet(tmp_path: Path) -> N
             start_new_session=True,
         )
         end = time.monotonic() + 60
-        while "Label Studio starts" not in (tmp_path / "err").read_text():
+        pid = tmp_path / "pid"
+        while not (
+            pid.exists()
+            and pid.read_text()
+            and "Label Studio starts" in (tmp_path / "err").read_text()
+        ):
             assert time.monotonic() < end
             assert started.poll() is None, (tmp_path / "err").read_text()
             time.sleep(0.05)
@@ -192,6 +197,7 @@ def test_label_studio_gets_no_stray_variables(
     assert spec.env["LABEL_STUDIO_LOG_LEVEL"] == "INFO"
     assert spec.env["LABEL_STUDIO_USER_TOKEN"] == "k" * 40
     assert Path(spec.env["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"]).is_dir()
+    assert Path(spec.env["PYTHONPATH"], f"{spec.env['DJANGO_SETTINGS_MODULE']}.py").is_file()
     assert spec.command[2:] == (
         *("--no-browser", "--internal-host", "127.0.0.1"),
         *("--port", "8123"),

@@ -13,7 +13,8 @@ from backend.hints import pending_look
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.projects import list_versions
-from backend.push import Pace, PushPlan, plan_push, push, recover_push
+from backend.push import Pace, push, recover_push
+from backend.push_plan import PushPlan
 from backend.settings import Settings
 from backend.store import MIGRATIONS, Store
 from backend.tables import Project, Version
@@ -29,6 +30,7 @@ from model.errors import ArtifactError
 from model.head import Head
 from tests.backend.conftest import SINGLE, Tables
 from tests.backend.prediction_keeper import PredictionKeeper
+from tests.backend.queue_of import make_anew, plan
 from tests.backend.saved_versions import IDENTITY, embed_again, save_version
 
 
@@ -125,10 +127,23 @@ def test_what_a_version_does_not_know_is_said(
         promote(store, settings, 1, 3)
 
 
-def test_another_order_than_before_is_said(three: Tables, store: Store, settings: Settings) -> None:
+def test_that_a_version_is_ordered_anew_is_said(
+    learned: Tables, store: Store, settings: Settings
+) -> None:
+    roll_back(store, settings, 1)
+    make_anew(learned, settings)
+    promote(store, settings, 1, 2)
+    assert roll_back(store, settings, 1).warnings == []
+    promote(store, settings, 1, 2)
     entropy = settings.model_copy(update={"strategy": "entropy"})
     assert promote(store, entropy, 1, 1).warnings == [
-        "What Label Studio still holds of v1 is ordered by margin, what is added by entropy."
+        "The last order of v1 was picked by auto; it is made anew by entropy."
+    ]
+    with store.write() as session:
+        session.get_one(Project, 1).choosing = False
+    promote(store, settings, 1, 2)
+    assert promote(store, settings, 1, 1).warnings == [
+        "The last order of v1 was picked by auto; it is made anew by random."
     ]
 
 
@@ -254,12 +269,6 @@ def test_a_training_that_began_before_a_rollback_is_done_again(
     assert train(store, leases, settings, 1, IDENTITY, champion).version == 3
 
 
-def _plan(tables: Tables, settings: Settings) -> PushPlan:
-    artifact = Champions(tables.store, settings.data_dir).get(1)
-    with tables.store.read() as session:
-        return plan_push(session, tables.project(), artifact, settings)
-
-
 def _push(
     tables: Tables, client: LabelStudio, leases: Leases, settings: Settings, plan: PushPlan
 ) -> None:
@@ -275,21 +284,21 @@ def test_after_a_rollback_only_what_came_since_is_pushed(
     settings: Settings,
 ) -> None:
     roll_back(store, settings, 1)
-    recover_push(store, keeper_client, 1, "v1")
-    _push(learned, keeper_client, leases, settings, _plan(learned, settings))
+    recover_push(store, keeper_client, 1, 1)
+    _push(learned, keeper_client, leases, settings, plan(learned, settings))
     promote(store, settings, 1, 2)
-    recover_push(store, keeper_client, 1, "v2")
-    _push(learned, keeper_client, leases, settings, _plan(learned, settings))
+    recover_push(store, keeper_client, 1, 2)
+    _push(learned, keeper_client, leases, settings, plan(learned, settings))
     learned.task(61, np.eye(3, 16)[0])
     embed_again(learned)
     roll_back(store, settings, 1)
 
     assert learned.project().pushing
-    recover_push(store, keeper_client, 1, "v1")
+    recover_push(store, keeper_client, 1, 1)
     assert not learned.project().pushing
-    plan = _plan(learned, settings)
-    assert [task_id for task_id, _ in plan.predictions] == [61]
-    _push(learned, keeper_client, leases, settings, plan)
+    more = plan(learned, settings)
+    assert [task_id for task_id, _ in more.predictions] == [61]
+    _push(learned, keeper_client, leases, settings, more)
     held = [task_id for task_id, version in keeper.held if version == "v1"]
     assert sorted(held) == list(range(31, 62))
     assert keeper.orders_by == learned.project().served == "v1"
@@ -303,11 +312,11 @@ def test_a_plan_made_before_a_rollback_sends_nothing(
     leases: Leases,
     settings: Settings,
 ) -> None:
-    stale = _plan(learned, settings)
+    stale = plan(learned, settings)
     roll_back(store, settings, 1)
     _push(learned, keeper_client, leases, settings, stale)
     # Of the version that serves now nothing is sent either, before Label Studio was asked.
-    _push(learned, keeper_client, leases, settings, _plan(learned, settings))
+    _push(learned, keeper_client, leases, settings, plan(learned, settings))
     assert (keeper.held, keeper.orders_by) == ([], "")
     assert learned.project().pushing
 
@@ -321,14 +330,14 @@ def test_a_rollback_during_a_push_is_not_forgotten(
     settings: Settings,
 ) -> None:
     keeper.while_storing = lambda: roll_back(store, settings, 1)
-    _push(learned, keeper_client, leases, settings, _plan(learned, settings))
+    _push(learned, keeper_client, leases, settings, plan(learned, settings))
     assert {version for _, version in keeper.held} == {"v2"}
     assert learned.project().pushing
     assert keeper.orders_by == ""
     # The promotion that comes while Label Studio is asked is not forgotten either.
-    recover_push(store, keeper_client, 1, "v2")
+    recover_push(store, keeper_client, 1, 2)
     assert learned.project().pushing
-    recover_push(store, keeper_client, 1, "v1")
+    recover_push(store, keeper_client, 1, 1)
     assert not learned.project().pushing
 
 

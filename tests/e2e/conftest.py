@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backend.demo import write_digits
+from backend.local_label_studio import one_queue
 from tests.e2e.digits import Digits
 from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare_template
 from tests.e2e.tiebreak_processes import TiebreakProcesses
@@ -45,11 +46,13 @@ def label_studio_template() -> Path:
 def label_studio(
     label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LabelStudioServer]:
-    """The session's Label Studio, which may reach backends on 127.0.0.1.
+    """The session's Label Studio, which may reach backends on 127.0.0.1, and in which people take
+    turns at the queue, as in the one that ``tiebreak up`` starts.
 
     Tests share it: each makes its own project, and none stops it.
     """
-    server = LabelStudioServer(tmp_path_factory.mktemp("label-studio"), label_studio_template)
+    folder = tmp_path_factory.mktemp("label-studio")
+    server = LabelStudioServer(folder, label_studio_template, one_queue())
     try:
         yield server.start()
     finally:

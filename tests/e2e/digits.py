@@ -86,11 +86,11 @@ def all_tasks(person: Person, project: int) -> list[Json]:
             return sorted(found, key=lambda task: int(task["id"]))
 
 
-def predictions_of(person: Person, project: int, version: str) -> dict[int, list[Json]]:
-    """Task number → its predictions of a version, as Label Studio holds them."""
+def predictions_of(person: Person, project: int, order: str) -> dict[int, list[Json]]:
+    """Task number → its predictions of an order, as Label Studio holds them."""
     found: dict[int, list[Json]] = {}
     for prediction in person.get("/api/predictions/", project=project):
-        if prediction["model_version"] == version:
+        if prediction["model_version"] == order:
             found.setdefault(int(prediction["task"]), []).append(prediction)
     return found
 
@@ -109,20 +109,21 @@ def connect_by_hand(person: Person, project: int, url: str) -> int:
 def assert_all_scored(
     person: Person, project: int, status: Json, *, once: bool = True
 ) -> dict[int, float]:
-    """Label Studio orders by the version that serves, and every unlabelled task carries it.
+    """Label Studio goes by the order of what serves, and every unlabelled task has its place.
 
-    ``once``: carries it exactly once. Returns the scores of the unlabelled tasks.
+    ``once``: has it exactly once. Returns the scores of the unlabelled tasks.
     """
     remote = person.get(f"/api/projects/{project}")
-    version = status["version"]
-    assert remote["model_version"] == version == status["served"]
+    order = status["order"]
+    assert order.partition(".")[0] == status["version"]
+    assert remote["model_version"] == order == status["served"]
     assert remote["sampling"] == "Uncertainty sampling"
-    held = predictions_of(person, project, version)
+    held = predictions_of(person, project, order)
     scores = {}
     for task in all_tasks(person, project):
         if not task["is_labeled"]:
             number = len(held.get(task["id"], []))
-            assert number == 1 or (number and not once), f"task {task['id']}: {number} {version}"
+            assert number == 1 or (number and not once), f"task {task['id']}: {number} {order}"
             scores[task["id"]] = held[task["id"]][0]["score"]
     assert all(isinstance(score, float) and 0 <= score <= 1 for score in scores.values())
     return scores

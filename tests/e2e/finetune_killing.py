@@ -55,7 +55,7 @@ class Asker:
                     results = answer.json()["results"]
                     if not all(entry["result"] for entry in results):
                         self.failures.append(f"empty predictions: {results}")
-                    self.versions[results[0]["model_version"]] += 1
+                    self.versions[results[0]["model_version"].partition(".")[0]] += 1
                 except (httpx.HTTPError, LookupError) as error:
                     self.failures.append(repr(error))
                 self.seconds.append(time.monotonic() - began)

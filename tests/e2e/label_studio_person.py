@@ -77,6 +77,15 @@ class Person:
             return None
         return dict(answer.raise_for_status().json())
 
+    def next_as_displayed(self, project: int, tab: Json) -> Json | None:
+        """The task that Label Tasks As Displayed would show now in a tab with that data."""
+        path = f"/api/dm/actions?id=next_task&project={project}"
+        body = {"project": str(project), "ordering": tab["ordering"], "filters": tab["filters"]}
+        answer = self._client.post(path, json=body)
+        if answer.status_code == 404:
+            return None
+        return dict(answer.raise_for_status().json())
+
     def submit(self, task: int, **choices: str | list[str]) -> int:
         """Submit an annotation (``label="cat"``); the annotation's number.
 

@@ -59,9 +59,9 @@ def keep_picture() -> Keep:
     return keep
 
 
-def unlabelled_scores(person: Person, project: int, version: str, done: set[int]) -> list[int]:
-    """Unlabelled tasks, the one with the lowest score of the version first."""
-    held = predictions_of(person, project, version)
+def unlabelled_scores(person: Person, project: int, order: str, done: set[int]) -> list[int]:
+    """Unlabelled tasks, the one with the lowest score of the order first."""
+    held = predictions_of(person, project, order)
     scores = {task: held[task][0]["score"] for task in held.keys() - done}
     return sorted(scores, key=scores.__getitem__)
 
@@ -84,21 +84,26 @@ def test_connect_label_in_order_and_start_training(
     done = set(digits.label_next(person, project, 30))
     tiebreak.post("/train", {"project": project}).raise_for_status()
     tiebreak.wait(project, lambda s: s["last_version"] and s["last_version"]["labels"] == 30)
-    version = tiebreak.settle(project)["version"]
-    queue = unlabelled_scores(person, project, version, done)
-    held = predictions_of(person, project, version)
+    status = tiebreak.settle(project)
+    version = status["version"]
+    queue = unlabelled_scores(person, project, status["order"], done)
+    held = predictions_of(person, project, status["order"])
+    # One in ten is of the audit set, in the middle of each ten: the 5th, the 15th, … the 35th.
+    audit = tiebreak.audit_tasks(project)
+    assert [task in audit for task in queue[:5]] == [False] * 4 + [True]
 
     window.label_all_tasks(project)
-    for expected in queue[:3]:
+    for expected in queue[:5]:
         assert window.shown_task == expected
         assert window.ticked == choices_of(held[expected][0])
+        assert len(window.ticked) == (expected not in audit)
         truth = digits.truth(person.get(f"/api/tasks/{expected}"))
         if window.ticked == [truth]:
             keep_picture(window.page, "labelling")
         window.tick(truth)
         window.submit()
     reserved = window.shown_task
-    assert reserved == queue[3]
+    assert reserved == queue[5]
 
     window.start_training(project)
 
@@ -107,12 +112,12 @@ def test_connect_label_in_order_and_start_training(
 
     tiebreak.wait(project, newer)
     status = tiebreak.settle(project)
-    assert status["last_version"]["labels"] == 33
-    assert person.get(f"/api/projects/{project}")["model_version"] == status["version"]
+    assert status["last_version"]["labels"] == 35
+    assert person.get(f"/api/projects/{project}")["model_version"] == status["order"]
     window.page.goto(f"{window.server.url}/projects/{project}/settings/predictions")
-    expect(window.page.get_by_text(status["version"], exact=True)).to_be_visible()
-    done |= {*queue[:3], reserved}
-    queue = unlabelled_scores(person, project, status["version"], done)
+    expect(window.page.get_by_text(status["order"], exact=True)).to_be_visible()
+    done |= {*queue[:5], reserved}
+    queue = unlabelled_scores(person, project, status["order"], done)
     # The task that was on the screen stays the person's own; the one after it is of the new order.
     window.label_all_tasks(project)
     assert window.shown_task == reserved
@@ -146,7 +151,10 @@ def test_the_status_page(
             has=page.locator(f'a[href$="/projects/{digit_project}/data"]')
         )
         expect(section.locator(".version")).to_have_text("v0")
-        expect(section.locator("dd")).to_have_text(["0", "20", "0", "20 of 20", "0"])
+        expect(section.locator("dd")).to_have_text(["0", "20", "0", "20 of 20", "0", "0", "0"])
+        expect(section.locator(".outlook li")).to_have_text(
+            ["Cannot tell the accuracy yet: no version has been measured."]
+        )
         expect(section.locator(".doing")).to_have_text("Waiting: no labels yet.")
         wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wider <= 0, f"{name} scrolls sideways by {wider} px"

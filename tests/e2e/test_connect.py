@@ -29,6 +29,7 @@ def test_connect_gives_a_project_all_it_needs_however_often(
     report = tiebreak.connect(project)
     assert report == tiebreak.connect(project)
     assert (report["controls"], report["left_alone"]) == (["label"], [])
+    assert (report["button"], report["warnings"]) == ("Label All Tasks", [])
 
     [backend] = admin.get("/api/ml/", project=project)
     assert (backend["url"], backend["readable_state"]) == (tiebreak.url, "Connected")
@@ -69,8 +70,9 @@ def test_a_backend_connected_once_more_by_hand_loses_nothing(
     tiebreak.wait(project, labels_learned)
     status = tiebreak.settle(project)
     assert_all_scored(admin, project, status)
-    held = predictions_of(admin, project, status["version"])
-    assert all(choices_of(p) for predictions in held.values() for p in predictions)
+    held = predictions_of(admin, project, status["order"])
+    unticked = {task for task, predictions in held.items() if not choices_of(predictions[0])}
+    assert unticked == tiebreak.audit_tasks(project) & held.keys()
 
     [backend] = admin.get("/api/ml/", project=project)
     admin.delete(f"/api/ml/{backend['id']}")
@@ -81,7 +83,7 @@ def test_a_backend_connected_once_more_by_hand_loses_nothing(
     )
     tiebreak.wait(
         project,
-        lambda _: admin.get(f"/api/projects/{project}")["model_version"] == status["version"],
+        lambda _: admin.get(f"/api/projects/{project}")["model_version"] == status["order"],
     )
     assert_all_scored(admin, project, tiebreak.settle(project))
     for name in (TRAINER, "server"):

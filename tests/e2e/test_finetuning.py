@@ -13,7 +13,7 @@ from tests.e2e.digits import all_tasks, assert_all_scored, choices_of, connect_b
 from tests.e2e.finetune_killing import FINE_TUNES, kill_and_restart, result_of
 from tests.e2e.label_studio_server import LabelStudioServer
 from tests.e2e.stripes import Stripes
-from tests.e2e.tiebreak_processes import Json, labels_learned
+from tests.e2e.tiebreak_processes import Json, is_settled, labels_learned
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -53,8 +53,11 @@ def test_a_trainer_killed_during_fine_tunes_finishes_them_all_alike(
     right = [
         choices_of(entry) == [stripes.truth(task)]
         for task, entry in zip(late, results, strict=True)
+        if choices_of(entry)
     ]
-    assert sum(right) > 24
+    # The others are in the audit set.
+    assert len(right) > 20
+    assert sum(right) > 0.8 * len(right)
 
     # Somebody thinks better of it.
     assert _run(tiebreak, "train", str(project), "--finetune", "--no-wait")["status"] == "asked"
@@ -63,7 +66,7 @@ def test_a_trainer_killed_during_fine_tunes_finishes_them_all_alike(
     assert cancelled["reason"] == f"Cancelled. {status['version']} serves as before."
     assert tiebreak.status(project)["version"] == status["version"]
     rolled = _run(tiebreak, "rollback", str(project))
-    tiebreak.wait(project, lambda s: s["served"] == rolled["version"])
+    tiebreak.wait(project, lambda s: s["version"] == rolled["version"] and is_settled(s))
 
 
 def _run(tiebreak, *arguments: str) -> Json:  # type: ignore[no-untyped-def]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from backend.errors import (
     LabelStudioUnauthorized,
     LabelStudioUnreachable,
 )
-from backend.labels import Annotation
+from backend.labels import Annotation, labelled_at
 from backend.labelstudio import LabelStudio, Task
 from tests.e2e.conftest import SINGLE_CHOICE
 from tests.e2e.label_studio_server import LabelStudioServer, free_port
@@ -162,6 +164,7 @@ def test_annotations_of_two_people_with_skips_drafts_and_deletes(
 ) -> None:
     admin, ann = label_studio.admin, label_studio.create_user("ann@tiebreak.example")
     one, two, three, four = admin.import_tasks(project, images(4))
+    began = time.time()
     admin.submit(one, label="cat")
     ann.submit(one, label="dog")
     ann.skip(two)
@@ -174,6 +177,10 @@ def test_annotations_of_two_people_with_skips_drafts_and_deletes(
         (["dog"], ann.id),
     ]
     assert [(a.was_cancelled, a.result, a.task_id) for a in found[two]] == [(True, [], two)]
+
+    first, second = (datetime.fromisoformat(a.created_at) for a in found[one])
+    assert began <= first.timestamp() < second.timestamp() == labelled_at(found[one][1:])
+    assert labelled_at(found[one]) == first.timestamp()
 
     admin.delete_annotation(found[one][0].id)
     ann.update(found[one][1].id, label="owl")

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from model.audit import in_audit
 from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, free_port
 
 Json = dict[str, Any]
@@ -159,10 +160,18 @@ class TiebreakProcesses:
     def labels(self, project: int, control: str = "label") -> dict[int, tuple[str, list[str]]]:
         """Task number → status and choices of its label, as the database has them."""
         query = "SELECT task_id, status, choices FROM labels WHERE project_id = ? AND control = ?"
-        address = f"file:{self.data / 'tiebreak.db'}?mode=ro"
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as database:
-            rows = database.execute(query, (project, control)).fetchall()
+        rows = self._rows(query, project, control)
         return {task: (status, json.loads(choices)) for task, status, choices in rows}
+
+    def audit_tasks(self, project: int, share: float = 0.1) -> set[int]:
+        """Numbers of the tasks whose image is in the audit set, as the database has it."""
+        query = """
+            SELECT task_id, leader FROM task_images
+            JOIN image_sources USING (source)
+            JOIN image_groups USING (digest, project_id)
+            WHERE project_id = ?"""
+        rows = self._rows(query, project)
+        return {int(task) for task, leader in rows if in_audit(leader, share)}
 
     def wait_labels(self, project: int, wanted: Mapping[int, str], seconds: float = 30) -> None:
         """Wait until the agreed labels of a project are these, and no others."""
@@ -187,6 +196,11 @@ class TiebreakProcesses:
             f"--- {name}.log\n" + "\n".join(self.log(name).splitlines()[-lines:])
             for name in COMMANDS
         )
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        address = f"file:{self.data / 'tiebreak.db'}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as database:
+            return database.execute(query, values).fetchall()
 
     def _start(self, name: str) -> None:
         assert name not in self._running, f"{name} runs already"
@@ -246,7 +260,7 @@ def is_settled(status: Json) -> bool:
         status["tasks"] > 0
         and not status["activity"]
         and not status["error"]
-        and status["served"] == status["version"]
+        and status["served"] == status["order"]
         and status["embedded"] + status["broken"] >= status["images"]
     )
 

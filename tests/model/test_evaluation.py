@@ -193,3 +193,37 @@ def test_what_does_not_fit_is_refused():
         evaluate(p, [0], list("ab"), False, 0)
     with pytest.raises(ArgumentError, match="thresholds has shape"):
         evaluate(p, np.zeros((10, 2), dtype=bool), list("ab"), True, 0, thresholds=[0.5])
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+def test_every_row_twice_tells_no_more(multiple: bool):
+    p, targets = softmax_rows(140, 4, 3)
+    if multiple:
+        targets = np.random.default_rng(5).random((140, 4)) < p
+    names = ["a", "b", "c", "d"]
+    once = evaluate(p, targets, names, multiple, 1)
+    twice = evaluate(
+        np.repeat(p, 2, axis=0),
+        np.repeat(targets, 2, axis=0),
+        names,
+        multiple,
+        1,
+        groups=np.repeat(np.arange(140), 2),
+    )
+    alone = evaluate(np.repeat(p, 2, axis=0), np.repeat(targets, 2, axis=0), names, multiple, 1)
+    measures = ["exact_match", "micro_f1"] if multiple else ["accuracy", "top_3", "weighted_f1"]
+    for measure in [*measures, "macro_f1", "roc_auc", "log_loss", "ece"]:
+        for end in ("value", "low", "high"):
+            assert twice[measure][end] == pytest.approx(once[measure][end]), measure
+        assert twice[measure]["n"] == 280
+    # Taken for rows that were drawn one by one, they would seem to tell twice as much.
+    widths = [found[measures[0]]["high"] - found[measures[0]]["low"] for found in (once, alone)]
+    assert widths[1] / widths[0] == pytest.approx(0.5**0.5, abs=0.01)
+
+
+def test_groups_that_tell_too_little_tell_nothing():
+    found = evaluate(sure([0] * 30, 2), [0] * 30, ["a", "b"], False, 0, groups=np.arange(30) // 6)
+    assert found["accuracy"]["value"] is None
+    assert found["accuracy"]["reason"] == (
+        "cannot tell yet: 5 of 10 labels, near-duplicates counted once"
+    )

@@ -101,3 +101,25 @@ def test_weights_unfold_to_the_rows_passed_in():
     assert weights.shape == (60, 3)
     expected = axes.scores @ found[:-1, 0] + found[-1, 0]
     np.testing.assert_allclose(rows @ weights + bias, expected, atol=1e-9)
+
+
+def test_an_offset_is_kept_and_only_the_rest_is_fitted():
+    generator = np.random.default_rng(11)
+    rows = generator.normal(size=(60, 4))
+    targets = generator.integers(0, 3, 60)
+    flags = np.eye(3)[targets]
+    axes = principal_axes(rows)
+    given = generator.normal(size=(5, 3))
+    offset = np.stack([np.hstack([axes.scores, np.ones((60, 1))]) @ given] * 2, axis=1)
+    included = np.ones((60, 2, 1))
+    included[:20, 0] = 0
+    found = fit_linear(axes, flags, included, 0.5, multiple=False, tolerance=1e-7, offset=offset)
+    for model in range(2):
+        used = included[:, model, 0] > 0
+        logits = axes.scores @ found[:-1, model] + found[-1, model] + offset[:, model]
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        residual = (powers / powers.sum(axis=1, keepdims=True) - flags) * used[:, None]
+        # At the optimum the slope is 0, with the penalty on what was added alone.
+        slope = axes.scores.T @ residual + 0.5 * found[:-1, model]
+        np.testing.assert_allclose(slope, 0, atol=0.02)
+        np.testing.assert_allclose(residual.sum(axis=0), 0, atol=0.02)

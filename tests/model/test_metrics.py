@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import ArgumentError
-from model.metrics import accuracy, exact_match, log_loss, wilson_interval
+from model.metrics import accuracy, effective_count, exact_match, log_loss, wilson_interval
 
 P = [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4], [0.5, 0.25, 0.25]]
 
@@ -81,6 +81,38 @@ def test_wilson_interval_holds_what_was_seen(seen: tuple[int, int]):
 def test_wilson_interval_refuses(arguments: tuple[float, ...], said: str):
     with pytest.raises(ArgumentError, match=said):
         wilson_interval(*arguments)
+
+
+def test_rows_of_one_group_count_less_by_hand():
+    # One group of two that agree: r = (1 + 2) / (1 + 2), and 2 of 3 rows are in pairs.
+    assert effective_count([True, True, False], [7, 7, 9]) == pytest.approx(3 / (1 + 2 / 3))
+    # 8 pairs, 2 of which differ, 10 of 16 right: p = 12 / 20, and
+    # r = (8 (1 - 0.25 / 0.48) + 2) / 10 = 7 / 12.
+    right = [True] * 8 + [False] * 4 + [True, False] * 2
+    assert effective_count(right, np.arange(16) // 2) == pytest.approx(16 / (1 + 7 / 12))
+
+
+def test_rows_alone_and_groups_that_never_agree_count_in_full():
+    assert effective_count([True, False, True], [3, 1, 2]) == 3
+    assert effective_count([], []) == 0
+    # 100 pairs of one right and one wrong: less spread than chance gives, which does not count.
+    assert effective_count([True, False] * 100, np.arange(200) // 2) == 200
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=40))
+def test_no_fewer_count_than_the_groups_sizes_allow(rows: list[tuple[bool, int]]):
+    right, groups = ([row[i] for row in rows] for i in (0, 1))
+    n, sizes = len(rows), np.bincount(groups)
+    found = effective_count(right, groups)
+    assert n**2 / (sizes**2).sum() - 1e-9 <= found <= n
+    again = effective_count(right[::-1], [17 - 2 * group for group in groups[::-1]])
+    assert again == pytest.approx(found)
+    assert effective_count([not value for value in right], groups) == pytest.approx(found)
+
+
+def test_groups_must_fit_the_rows():
+    with pytest.raises(ArgumentError, match=r"groups has shape \(1,\)"):
+        effective_count([True, False], [1])
 
 
 @pytest.mark.parametrize(

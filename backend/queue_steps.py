@@ -1,0 +1,168 @@
+"""The steps about the queue: make an order, send it, and have Label Studio go by it.
+
+Making an order writes it down and sends nothing; sending goes on with what is written down, however
+often it was cut short. Of one version a new order is made only when the last one has been sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from backend.groups import count_known
+from backend.ordering import is_complete, make_order, standing, why_due
+from backend.orders import newest_order
+from backend.push import SAMPLING, push, recover_push, serve_order
+from backend.push_plan import PushPlan, plan_push
+from backend.sync import controls_of
+from backend.tables import Order, Project, Task
+from backend.tools import Tools
+from model.artifact import Artifact
+
+ENOUGH_TO_PUSH = 500
+SHARE_TO_PUSH = 0.1
+"""While images are still being embedded, predictions are pushed when this many wait, and as many as
+this share of those that were."""
+
+
+class QueueSteps:
+    """The queue of one project. Each step returns True when it did something.
+
+    ``say`` is told what is being done.
+    """
+
+    def __init__(self, tools: Tools, project_id: int, say: Callable[[str], None]) -> None:
+        self.tools = tools
+        self.project_id = project_id
+        self._say = say
+
+    def restore(self) -> None:
+        """Label Studio forgets our order when a backend is connected by hand: it is told again."""
+        project = self._project()
+        if project.gone or not project.served:
+            return
+        remote = self.tools.client.project(self.project_id)
+        if remote.model_version != project.served or remote.sampling != SAMPLING:
+            with self.tools.store.write() as session:
+                session.get_one(Project, self.project_id).served = ""
+
+    def recover(self) -> bool:
+        """Find out what Label Studio holds, where that is not known."""
+        project = self._project()
+        if not project.pushing:
+            return False
+        recover_push(self.tools.store, self.tools.client, self.project_id, project.champion)
+        return True
+
+    def open(self) -> bool:
+        """While nothing is learned: the queue opens before any image is looked at."""
+        if self._project().champion:
+            return False
+        return self.push() or (self._newest(0) is None and self._make(None, ""))
+
+    def push(self) -> bool:
+        """Send what Label Studio lacks of the order of what serves."""
+        project, (ready, artifact) = self._project(), self._serving()
+        if not ready or project.gone:
+            return False
+        order = self._newest(project.champion)
+        if order is None:
+            return False
+        with self.tools.store.read() as session:
+            served = project.served == order.name
+            if artifact and served and not _enough(session, order, artifact.backbone):
+                return False
+            plan = plan_push(session, project, artifact, order, self.tools.settings)
+        if not plan.predictions:
+            return self._serve_again(plan)
+        push(
+            self.tools.store,
+            self.tools.client,
+            self.tools.leases,
+            self.tools.settings,
+            self.project_id,
+            plan,
+            self.tools.pace,
+            self._say,
+        )
+        return True
+
+    def order(self) -> bool:
+        """Make a new order when one is due."""
+        project, (ready, artifact) = self._project(), self._serving()
+        if not ready or project.gone or not controls_of(project):
+            return False
+        return self._make(artifact, self.tools.engine.backbone)
+
+    def _make(self, artifact: Artifact | None, backbone: str) -> bool:
+        """``backbone``: the original's identity, empty where it is not loaded yet."""
+        tools = self.tools
+        backbone = artifact.backbone if artifact else backbone
+        version = artifact.version if artifact else 0
+        with tools.store.read() as session:
+            project = session.get_one(Project, self.project_id)
+            before = newest_order(session, self.project_id, version)
+            now = standing(session, project, tools.settings, backbone)
+            reason = why_due(session, version, before, now)
+        if not reason:
+            return False
+        self._say("ordering the queue")
+        with tools.store.read() as session:
+            project = session.get_one(Project, self.project_id)
+            order = make_order(session, project, artifact, tools.settings, backbone, reason)
+        with tools.store.write() as session:
+            tools.leases.check(session, self.project_id)
+            session.execute(
+                update(Order)
+                .where(Order.project_id == self.project_id, Order.version == version)
+                .values(places=b"", scale={})
+            )
+            session.add(order)
+        return True
+
+    def _serving(self) -> tuple[bool, Artifact | None]:
+        """Whether what is to serve is there; None stands for what serves without a version."""
+        champion = self._project().champion
+        if not champion:
+            return True, None
+        artifact = self.tools.champions.get(self.project_id)
+        return artifact is not None and artifact.version == champion, artifact
+
+    def _newest(self, version: int) -> Order | None:
+        with self.tools.store.read() as session:
+            return newest_order(session, self.project_id, version)
+
+    def _serve_again(self, plan: PushPlan) -> bool:
+        if self._project().served == plan.name:
+            return False
+        with self.tools.store.read() as session:
+            pushed = select(Task.id).where(
+                Task.project_id == self.project_id,
+                Task.pushed_version == plan.version,
+                Task.pushed_order == plan.order,
+            )
+            if session.scalar(pushed.limit(1)) is None:
+                return False
+        serve_order(self.tools.store, self.tools.client, self.project_id, plan.name)
+        return True
+
+    def _project(self) -> Project:
+        with self.tools.store.read() as session:
+            return session.get_one(Project, self.project_id)
+
+
+def _enough(session: Session, order: Order, backbone: str) -> bool:
+    """Whether latecomers are worth a push: all there are, or while images are embedded, many."""
+    if is_complete(session, order.project_id, backbone):
+        return True
+    carry = select(func.count()).where(
+        Task.project_id == order.project_id,
+        ~Task.is_labeled,
+        Task.pushed_version == order.version,
+        Task.pushed_order == order.number,
+    )
+    held = session.scalar(carry) or 0
+    _, waiting = count_known(session, order.project_id, backbone)
+    return waiting - held >= max(ENOUGH_TO_PUSH, SHARE_TO_PUSH * held)

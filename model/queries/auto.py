@@ -1,0 +1,75 @@
+"""The strategy for whoever does not want to choose one: from the first label to the last."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.queries.margin import margin
+from model.queries.pool import Pool, checked_count
+from model.queries.typiclust import typiclust
+from model.queries.uherding import uherding
+
+# Labels for each class, on average, below which what the heads say is not asked for.
+FIRST = 2
+# Labels of a class between which coverage hands over to margins.
+FEW, MANY = 60, 240
+# With more picks than this share of the labels, margins alone would pick the same image many times.
+BATCH_SHARE = 0.5
+
+
+def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """``count`` candidates: first typical and spread images, then unsure ones that stand for many,
+    at last simply those that the heads are least sure of.
+
+    With fewer than two labels for each class, in the control where that is least, it is typical
+    images alone (:func:`model.queries.typiclust.typiclust`): heads that have seen so little are as
+    sure where they are wrong. Then uncertainty herding (:func:`model.queries.uherding.uherding`)
+    and the smallest margins (:func:`model.queries.margin.margin`) take turns. A share s of the
+    picks goes to margins:
+
+        s = clip((l - 60) / (240 - 60), 0, 1) · clip((m / 2 - count) / (m / 2), 0, 1)
+
+    l is the number of labels that three quarters of the classes have reached, in the control where
+    that is least, so that rare classes and unbalanced pools keep coverage; m is the number of
+    labelled images. So nothing changes from one label to the next: the share grows evenly. Which
+    numbers, and why: docs/strategies.md.
+    """
+    wanted = checked_count(pool, count)
+    if knows_little(pool):
+        return typiclust(pool, wanted, generator)
+    sure = round(margin_share(pool, wanted) * wanted)
+    herd = uherding(pool, wanted - sure, generator)
+    if sure == 0:
+        return herd
+    # The margins' own order, without what the herd has.
+    unsure = margin(pool, wanted, generator)
+    rest = unsure[~np.isin(unsure, herd)][:sure]
+    return _in_turns(herd, rest)
+
+
+def knows_little(pool: Pool) -> bool:
+    """Whether a control has fewer than two labels for each class, or none has any answers yet;
+    where labels were not counted, no."""
+    if not pool.answers:
+        return True
+    known = [part.label_counts for part in pool.answers if part.label_counts is not None]
+    return any(counts.sum() < FIRST * len(counts) for counts in known)
+
+
+def margin_share(pool: Pool, count: int) -> float:
+    """The share of ``count`` picks that goes to margins, in [0, 1]; 0 where no labels are known."""
+    known = [part.label_counts for part in pool.answers if part.label_counts is not None]
+    if not known or len(known) < len(pool.answers) or len(pool.labelled) == 0:
+        return 0.0
+    reached = min(float(np.quantile(counts, 0.25, method="lower")) for counts in known)
+    grown = np.clip((reached - FEW) / (MANY - FEW), 0, 1)
+    most = BATCH_SHARE * len(pool.labelled)
+    return float(grown * np.clip((most - count) / most, 0, 1))
+
+
+def _in_turns(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Both, each in its order, evenly mixed."""
+    places = [(np.arange(len(part)) + 0.5) / max(1, len(part)) for part in (one, other)]
+    mixed = np.argsort(np.concatenate(places), kind="stable")
+    return np.asarray(np.concatenate([one, other])[mixed])

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.queries import Answers, Pool, pick
+from model.queries.auto import margin_share
+
+
+def pool_of(counts: list[int], n: int = 2000, seed: int = 0, controls: int = 1) -> Pool:
+    generator = np.random.default_rng(seed)
+    answers = tuple(
+        Answers(
+            generator.dirichlet(np.ones(len(counts)), size=n),
+            label_counts=np.array(counts, dtype=np.int64),
+        )
+        for _ in range(controls)
+    )
+    labelled = generator.permutation(n)[: sum(counts)]
+    return Pool(generator.standard_normal((n, 6)), answers, labelled)
+
+
+def same(strategy: str, pool: Pool, count: int) -> bool:
+    picks = [pick(name, pool, count, np.random.default_rng(5)) for name in ("auto", strategy)]
+    return picks[0].tolist() == picks[1].tolist()
+
+
+def test_few_labels_are_herded():
+    assert margin_share(pool_of([60, 60, 60]), 10) == 0
+    assert same("uherding", pool_of([60, 60, 60]), 10)
+    assert same("typiclust", Pool(pool_of([1, 1]).embeddings, (), np.zeros(0, dtype=np.int64)), 10)
+
+
+def test_the_first_labels_are_typical_images():
+    assert same("typiclust", pool_of([3, 1, 1]), 8)
+    assert not same("typiclust", pool_of([4, 1, 1]), 8)
+    assert same("uherding", pool_of([4, 1, 1]), 8)
+
+
+def test_the_share_of_margins_by_hand():
+    # (150 - 60) / 180 of the way, and 90 picks where half of 450 labels are 225.
+    assert margin_share(pool_of([150, 150, 150]), 90) == pytest.approx(0.5 * 0.6)
+    assert margin_share(pool_of([300, 300, 300]), 450) == 0
+    assert margin_share(pool_of([300, 300, 300]), 0) == 1
+
+
+def test_a_rare_class_keeps_coverage():
+    # Of four classes three must have got there.
+    assert margin_share(pool_of([400, 400, 400, 10]), 10) == 0
+    assert margin_share(pool_of([240, 240, 400, 240]), 10) > 0.9
+
+
+def test_the_control_with_the_fewest_labels_decides():
+    few, many = pool_of([50, 50]), pool_of([300, 300])
+    both = Pool(many.embeddings, (*many.answers, *few.answers), many.labelled)
+    assert margin_share(both, 10) == 0
+
+
+def test_unknown_counts_are_few():
+    pool = pool_of([300, 300])
+    unknown = Pool(pool.embeddings, (Answers(pool.answers[0].probabilities),), pool.labelled)
+    assert margin_share(unknown, 10) == 0
+
+
+def test_the_share_moves_by_little_from_label_to_label():
+    shares = [margin_share(pool_of([each] * 3), 30) for each in range(1, 320)]
+    steps = np.diff(shares)
+    assert steps.min() >= 0
+    assert steps.max() < 0.01
+    assert shares[-1] > 0.9
+
+
+def test_margins_and_herd_are_evenly_mixed():
+    pool = pool_of([150] * 3)
+    count = 60
+    share = margin_share(pool, count)
+    sure = round(share * count)
+    picks = pick("auto", pool, count, np.random.default_rng(1))
+    herd = pick("uherding", pool, count - sure, np.random.default_rng(1))
+    assert len(np.unique(picks)) == count
+    of_herd = np.isin(picks, herd)
+    assert of_herd.sum() == count - sure
+    np.testing.assert_array_equal(picks[of_herd], herd)
+    for half in (of_herd[:30], of_herd[30:]):
+        assert abs(half.mean() - (1 - share)) < 0.05
+    # What is not of the herd is the images of the smallest margins, smallest first.
+    top = np.sort(pool.answers[0].probabilities, axis=1)
+    gap = top[:, -1] - top[:, -2]
+    rest = picks[~of_herd]
+    assert (np.diff(gap[rest]) >= 0).all()
+    others = np.setdiff1d(pool.candidates(), picks)
+    assert gap[rest].max() <= gap[others].min()
