@@ -160,6 +160,8 @@ def test_it_is_cancelled_while_the_child_learns(fine_tuned: FineTuneProject) -> 
 def test_two_children_never_work_in_one_folder(fine_tuned: FineTuneProject) -> None:
     fine_tuned.ask()
     _epoch(fine_tuned, 1)
+    # Held still, so that it cannot end before the second one looks.
+    os.kill(_pid(fine_tuned), signal.SIGSTOP)
     second = FineTuneSlot()
     second.start(99, 1, _folder(fine_tuned))
     time.sleep(1)
