@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask
 
 from backend import api, pages, protocol
 from backend.champion import Champions
+from backend.doors import close_doors
 from backend.engine import LocalEngine
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.predictor import Predictor
-from backend.secrets import webhook_secret
 from backend.services import Services
 from backend.settings import Settings, label_studio_access
 from backend.store import Store
 from backend.web_errors import register_error_handlers
-
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 def create_app(settings: Settings) -> Flask:
@@ -37,18 +32,10 @@ def create_app(settings: Settings) -> Flask:
     )
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
-    app.config["WEBHOOK_SECRET"] = webhook_secret(settings)
     app.extensions["tiebreak"] = Services(settings, store, predictor)
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)
     register_error_handlers(app)
-    app.after_request(_guard)
+    close_doors(app, settings)
     return app
-
-
-def _guard(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response

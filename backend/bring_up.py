@@ -16,7 +16,9 @@ from backend import local_label_studio as local
 from backend.demo import ImageSet, find_images, write_digits
 from backend.errors import LabelStudioUnauthorized, SetupError
 from backend.labelstudio import LabelStudio
-from backend.settings import Settings, label_studio_access, variable_name
+from backend.secret_files import SUFFIX, text_of_file
+from backend.secrets import log_in_hint
+from backend.settings import SECRETS, Settings, label_studio_access, variable_name
 from backend.steps import Steps
 from backend.supervise import ChildSpec, Supervisor, run_once, tail
 from backend.up_project import Memory, ensure_project, import_served, upload
@@ -27,12 +29,16 @@ BACKEND_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Ready:
-    """Where to go, once all is up; ``account`` is None for a Label Studio that is not ours."""
+    """Where to go, once all is up; ``account`` is None for a Label Studio that is not ours.
+
+    ``log_in`` says where the backend's user and password are.
+    """
 
     project: int
     label_url: str
     label_studio_url: str
     backend_url: str
+    log_in: str
     account: local.Account | None
 
 
@@ -86,7 +92,8 @@ class Everything:
             report = connect_project(self.settings, self.label_studio, project_id, say=step.note)
         for line in report.warnings:
             self.steps.warn(line)
-        return Ready(project_id, report.label_url, self.url, self._own_url(), self.account)
+        hint = log_in_hint(self.settings)
+        return Ready(project_id, report.label_url, self.url, self._own_url(), hint, self.account)
 
     def _check_ports(self) -> None:
         wanted = [("TIEBREAK_PORT", self.settings.host, self.settings.port)]
@@ -194,15 +201,23 @@ class Everything:
 
 def as_environment(settings: Settings) -> dict[str, str]:
     """The variables that give a child the same settings, those that were given and no defaults."""
-    variables = {}
+    variables: dict[str, str] = {}
     for name in settings.model_fields_set:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         if value is not None:
             text = json.dumps(value) if isinstance(value, tuple) else str(value)
-            variables[variable_name(name)] = text
+            variables |= _variable(name, text)
     return variables
+
+
+def _variable(name: str, text: str) -> dict[str, str]:
+    """One setting for a child; what stands in a file stays there, unless it was replaced here."""
+    variable = variable_name(name)
+    if name not in SECRETS or (kept := text_of_file(variable)) is None:
+        return {variable: text}
+    return {} if kept == text else {variable: text, f"{variable}{SUFFIX}": ""}
 
 
 def check_port(name: str, host: str, port: int) -> None:

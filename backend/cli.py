@@ -14,6 +14,7 @@ from rich.console import Console
 from sqlalchemy import select
 
 from backend.cli_experiments import app as experiments
+from backend.cli_password import app as passwords
 from backend.cli_simulate import app as simulations
 from backend.command import Json, errors
 from backend.command import command as _command
@@ -22,6 +23,7 @@ from backend.errors import SetupError
 from backend.labelstudio import LabelStudio
 from backend.logs import configure_logging
 from backend.projects import list_versions, project_status, trainer_alive
+from backend.secrets import log_in_hint
 from backend.settings import Settings, label_studio_access, load_settings
 from backend.status_text import print_status
 from backend.store import Store
@@ -114,6 +116,7 @@ def connect(project: ProjectArgument, as_json: Json = False) -> dict[str, Any] |
             f"Project {found.id} “{_escaped(found.title)}” is connected. Press “{report.button}” at"
         )
         print(report.label_url)
+        errors.print(_escaped(f"The page {report.backend_url}/ wants {log_in_hint(settings)}."))
     return asdict(report)
 
 
@@ -135,6 +138,7 @@ def status(
         alive = trainer_alive(session, settings.lease_seconds)
     if not as_json:
         print_status(statuses, alive, settings.data_dir)
+        errors.print(_escaped(f"The page {settings.backend_url}/ wants {log_in_hint(settings)}."))
     return {"trainer_alive": alive, "projects": [s.as_json() for s in statuses]}
 
 
@@ -288,6 +292,7 @@ def _find(store: Store, wanted: str) -> Project:
     )
 
 
+app.add_typer(passwords)
 app.add_typer(experiments)
 app.add_typer(simulations)
 

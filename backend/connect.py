@@ -12,7 +12,7 @@ from backend.labelstudio import LabelStudio, Project
 from backend.projects import register_project
 from backend.push import SAMPLING
 from backend.queue_settings import queue_warnings
-from backend.secrets import SECRET_HEADER, webhook_secret
+from backend.secrets import SECRET_HEADER, log_in, webhook_secret
 from backend.settings import Settings
 from backend.store import Store
 
@@ -36,6 +36,7 @@ class ConnectReport:
     project: int
     title: str
     backend_url: str
+    user: str
     backend_id: int
     webhook_id: int
     queue_tab: int
@@ -53,7 +54,8 @@ def connect_project(
     *,
     say: Callable[[str], None] = lambda line: None,
 ) -> ConnectReport:
-    """Connect a project: backend, webhook with the secret header, queue tab and sampling.
+    """Connect a project: backend with its log-in, webhook with the secret header, queue tab and
+    sampling.
 
     Raises :class:`LabelConfigError` when there is nothing to learn, and :class:`LabelStudioError`
     or its kin with what an administrator can do. What was done before an error stays; connecting
@@ -83,13 +85,14 @@ def _connect(
     say: Callable[[str], None],
 ) -> ConnectReport:
     url = settings.backend_url
-    backend = label_studio.save_backend(project.id, url, BACKEND_TITLE)
+    user, password = log_in(settings)
+    backend = label_studio.save_backend(project.id, url, BACKEND_TITLE, (user, password))
     if backend.error_message:
         raise LabelStudioError(
             f"Label Studio saved the backend {url} but says: {backend.error_message}",
             mend="Look into the backend's log, then connect again.",
         )
-    say(f"backend {url} is connected")
+    say(f"backend {url} is connected; Label Studio logs in to it as {user}")
     secret = {SECRET_HEADER: webhook_secret(settings)}
     hook = label_studio.save_webhook(project.id, f"{url}/webhook", secret)
     say("webhook is in place, with its secret")
@@ -101,6 +104,7 @@ def _connect(
         project=project.id,
         title=project.title,
         backend_url=url,
+        user=user,
         backend_id=backend.id,
         webhook_id=hook.id,
         queue_tab=tab.id,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from typing import TypeVar
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from pydantic import ValidationError
 from sqlalchemy import select
 
@@ -23,7 +22,6 @@ from backend.payloads import (
     WebhookPayload,
 )
 from backend.projects import register_project
-from backend.secrets import SECRET_HEADER
 from backend.services import services
 from backend.tables import Project, Version, version_name
 from backend.web_errors import RequestError
@@ -64,6 +62,14 @@ def predict() -> Response:
     project_id = payload.project_id
     if project_id is None:
         raise RequestError(400, "no_project", "The payload names no project.")
+    most = services().settings.predict_max_tasks
+    if len(payload.tasks) > most:
+        raise RequestError(
+            413,
+            "too_many_tasks",
+            f"The payload has {len(payload.tasks):,} tasks; {most:,} is the most.",
+            "Send fewer tasks at a time, or raise TIEBREAK_PREDICT_MAX_TASKS.",
+        )
     if payload.label_config:
         register_project(services().store, project_id, label_config=payload.label_config)
     version, predictions = services().predictor.predict(
@@ -79,7 +85,6 @@ def predict() -> Response:
 @bp.post("/webhook")
 def webhook() -> Response:
     """Keep a hint and answer at once; the trainer follows it."""
-    _check_secret()
     payload = _body(WebhookPayload)
     train = payload.action == "START_TRAINING"
     task_ids: list[int] | None = payload.task_ids or None
@@ -136,17 +141,3 @@ def _hint(project: RemoteProject, action: str, task_ids: list[int] | None, *, tr
     if not add_hint(store, project.id, action, task_ids, train=train):
         register_project(store, project.id, title=project.title, label_config=project.label_config)
         add_hint(store, project.id, action, task_ids, train=train)
-
-
-def _check_secret() -> None:
-    """A wrong secret is refused. None at all is let in: Label Studio cannot send one on
-    START_TRAINING, and all that a hint can do is make the trainer look."""
-    sent = request.headers.get(SECRET_HEADER)
-    wanted = current_app.config["WEBHOOK_SECRET"]
-    if sent is not None and not hmac.compare_digest(sent.encode(), wanted.encode()):
-        raise RequestError(
-            401,
-            "wrong_secret",
-            f"The header {SECRET_HEADER} does not hold this backend's secret.",
-            "Run `tiebreak connect` for the project again: it writes the webhook anew.",
-        )

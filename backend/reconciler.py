@@ -30,6 +30,7 @@ from backend.sync import SyncReport, look_at_changes, look_at_everything, look_a
 from backend.tables import Project, version_name
 from backend.tools import Tools
 from backend.training import TOO_LITTLE, train
+from backend.webhook_steps import WebhookSteps
 from model.artifact import Artifact
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Reconciler:
         self._said: str | None = None
         self._waited: str | None = None
         self._tried_in_vain = ""
+        self._webhooks = WebhookSteps(tools, project_id)
         self._queue = QueueSteps(tools, project_id, self._say)
         self._images = ImageSteps(tools, project_id, self._say, self._wake_before)
         self._outlook = OutlookSteps(tools, project_id, self._wake_before)
@@ -98,6 +100,8 @@ class Reconciler:
             self._say("comparing with Label Studio")
             report = self._look_widely(project)
             self._queue.restore()
+            if not project.gone:
+                self._webhooks.mend()
         else:
             report = look_at_tasks(
                 self.tools.store, self.tools.client, self.project_id, look.task_ids

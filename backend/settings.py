@@ -2,7 +2,8 @@
 
 Every setting is an environment variable: ``TIEBREAK_`` and the name in capitals, except the four
 that other programs share (``LABEL_STUDIO_URL``, ``LABEL_STUDIO_API_KEY``, ``DATABASE_URL``,
-``MLFLOW_TRACKING_URI``).
+``MLFLOW_TRACKING_URI``). Those that are secret may stand in a file instead: see
+:mod:`backend.secret_files`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backend.errors import SettingsError
+from backend.secret_files import SecretFiles
 
 BackboneName = Literal[
     "mobilenet_v2",
@@ -45,6 +47,10 @@ TransferName = Literal["features", "finetune"]
 AugmentationName = Literal["auto", "photos", "any-way-up", "characters", "none"]
 BalanceName = Literal["none", "weights", "sampler"]
 
+SHORTEST_SECRET = 12
+SECRETS = ("label_studio_api_key", "database_url", "password", "api_token", "webhook_secret")
+"""Settings that may stand in a file, and that no message shows."""
+
 
 class Settings(BaseSettings):
     """Typed settings of every Tiebreak process."""
@@ -64,7 +70,7 @@ class Settings(BaseSettings):
     label_studio_timeout: float = Field(
         60.0, gt=0, description="Seconds to wait for one answer of Label Studio"
     )
-    database_url: str | None = Field(
+    database_url: SecretStr | None = Field(
         None,
         validation_alias="DATABASE_URL",
         description="SQLAlchemy address; SQLite in the data folder when empty",
@@ -82,6 +88,17 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="Address under which Label Studio reaches the backend"
     )
+    user: str = Field(
+        "tiebreak",
+        pattern=r"^[!-9;-~]{1,100}$",
+        description="User name of the page, the API and Label Studio's calls",
+    )
+    password: SecretStr | None = Field(
+        None, description="Password of that user; made and kept in the data folder when empty"
+    )
+    api_token: SecretStr | None = Field(
+        None, description="Bearer token of the API; made and kept in the data folder when empty"
+    )
     webhook_secret: SecretStr | None = Field(
         None, description="Secret header of webhooks; made and kept in the data folder when empty"
     )
@@ -90,6 +107,18 @@ class Settings(BaseSettings):
     )
     max_request_bytes: int = Field(
         100_000_000, ge=1, description="Largest request body that the server reads"
+    )
+    predict_max_tasks: int = Field(
+        20_000, ge=1, description="Most tasks that one /predict may ask about"
+    )
+    requests_per_minute: int = Field(
+        60_000, ge=1, description="Requests of one address in a minute; more are answered with 429"
+    )
+    failed_logins_per_minute: int = Field(
+        20, ge=1, description="Wrong log-ins of one address in a minute; more are answered with 429"
+    )
+    trusted_proxies: int = Field(
+        0, ge=0, le=10, description="Proxies in front whose X-Forwarded- headers are believed"
     )
     threads: int = Field(8, ge=1, le=256, description="Threads of the server")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -222,6 +251,29 @@ class Settings(BaseSettings):
         8080, ge=1, le=65535, description="Port for the Label Studio that `tiebreak up` starts"
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is passed in, the environment, files that the environment names."""
+        files = SecretFiles(settings_cls, {name: variable_name(name) for name in SECRETS})
+        return init_settings, env_settings, files
+
+    @field_validator("password", "api_token", "webhook_secret")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value else ""
+        if not text:
+            return None
+        if len(text) < SHORTEST_SECRET or not text.isascii() or not text.isprintable():
+            raise ValueError(f"must have {SHORTEST_SECRET} or more characters, plain ASCII")
+        return value
+
     @field_validator("label_studio_url", "public_url")
     @classmethod
     def _http_address(cls, value: str | None) -> str | None:
@@ -251,7 +303,9 @@ class Settings(BaseSettings):
     @property
     def database_address(self) -> str:
         """SQLAlchemy address of the database."""
-        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'tiebreak.db'}"
+        if self.database_url:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.resolve() / 'tiebreak.db'}"
 
     @property
     def backend_url(self) -> str:
@@ -313,6 +367,6 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors():
         where = str(problem["loc"][0]) if problem["loc"] else "settings"
         name = where if where in by_alias else variable_name(where)
-        shown = "(hidden)" if any(w in name for w in ("KEY", "SECRET")) else repr(problem["input"])
+        shown = "(hidden)" if by_alias.get(name) in SECRETS else repr(problem["input"])
         lines.append(f"{name}={shown}: {problem['msg']}")
     return "; ".join(lines) + "."

@@ -64,7 +64,7 @@ def _tell(steps: Steps, ready: Ready, as_json: bool) -> None:
     steps.say(f"Label here:   {ready.label_url}")
     if ready.account:
         steps.say(f"Log in as:    {ready.account.email}  with  {ready.account.password}")
-    steps.say(f"Status page:  {ready.backend_url}/")
+    steps.say(f"Status page:  {ready.backend_url}/  wants {ready.log_in}")
     steps.say("ctrl-c stops everything; the same command brings it back, labels and all.")
     if as_json:
         addresses = {

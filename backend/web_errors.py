@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
@@ -14,12 +15,20 @@ log = logging.getLogger(__name__)
 
 
 class RequestError(TiebreakError):
-    """A request that is answered with ``status`` and a JSON error."""
+    """A request that is answered with ``status``, a JSON error, and ``headers`` beside it."""
 
-    def __init__(self, status: int, code: str, message: str, mend: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        mend: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message, mend=mend)
         self.status = status
         self.code = code
+        self.headers = dict(headers or {})
 
 
 def register_error_handlers(app: Flask) -> None:
@@ -31,6 +40,7 @@ def register_error_handlers(app: Flask) -> None:
         answer = _answer(error.code, error.message, error.mend)
         # Of a refusal, Label Studio shows people the status line and nothing else.
         answer.status = f"{error.status} {_status_line(str(error))}"
+        answer.headers.update(error.headers)
         return answer
 
     @app.errorhandler(HTTPException)

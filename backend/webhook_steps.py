@@ -1,0 +1,70 @@
+"""The step that gives Label Studio's own webhook the secret header.
+
+Whoever pastes the backend's address into Label Studio's settings gets a webhook that Label Studio
+makes itself, without any credentials: the server refuses what it sends. Until the header is there,
+the periodic look finds every label.
+"""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import SplitResult, urlsplit
+
+from backend.errors import LabelStudioError, LabelStudioUnreachable
+from backend.secrets import SECRET_HEADER, webhook_secret
+from backend.tools import Tools
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
+
+
+class WebhookSteps:
+    """The webhooks of one project."""
+
+    def __init__(self, tools: Tools, project_id: int) -> None:
+        self.tools = tools
+        self.project_id = project_id
+        self._refusal = ""
+
+    def mend(self) -> None:
+        """Give every webhook of the project to our own address the secret, where it lacks it.
+
+        A webhook to any other address is left alone: the secret is for nobody else. A Label Studio
+        that refuses is no reason to do nothing else; it is logged once.
+        """
+        try:
+            self._mend()
+            self._refusal = ""
+        except LabelStudioUnreachable:
+            raise
+        except LabelStudioError as error:
+            if str(error) != self._refusal:
+                self._refusal = str(error)
+                log.warning("project %d: its webhook is not mended: %s", self.project_id, error)
+
+    def _mend(self) -> None:
+        wanted = {SECRET_HEADER: webhook_secret(self.tools.settings)}
+        own = f"{self.tools.settings.backend_url}/webhook"
+        for hook in self.tools.client.webhooks(self.project_id):
+            headers = hook.headers or {}
+            if is_same_address(hook.url, own) and not wanted.items() <= headers.items():
+                others = {n: v for n, v in headers.items() if n.lower() != SECRET_HEADER.lower()}
+                self.tools.client.set_webhook_headers(self.project_id, hook, others | wanted)
+                log.info("project %d: its webhook has the secret now", self.project_id)
+
+
+def is_same_address(one: str, other: str) -> bool:
+    """Whether two addresses are the same: scheme, host, port and path; this machine's names for
+    itself count as one."""
+    try:
+        return _parts(urlsplit(one)) == _parts(urlsplit(other))
+    except ValueError:
+        return False
+
+
+def _parts(url: SplitResult) -> tuple[object, ...]:
+    host = url.hostname or ""
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    host = "localhost" if host in LOOPBACK else host
+    return url.scheme, host, port, url.path.rstrip("/"), url.query, url.username, url.password
