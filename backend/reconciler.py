@@ -100,7 +100,7 @@ class Reconciler:
             self._say("comparing with Label Studio")
             report = self._look_widely(project)
             self._queue.restore()
-            if not project.gone:
+            if not self._project().gone:
                 self._webhooks.mend()
         else:
             report = look_at_tasks(

@@ -20,6 +20,7 @@ from tests.backend.peers import make, other, studio
 from tests.backend.prediction_keeper import keeper, keeper_client
 from tests.backend.saved_versions import three
 from tests.backend.small_label_studio import small_client, small_label_studio
+from tests.callers import API_TOKEN, PASSWORD, WEBHOOK_SECRET
 
 __all__ = [
     "keeper",
@@ -41,7 +42,9 @@ def settings(tmp_path: Path) -> Settings:
         label_studio_url="http://127.0.0.1:9",
         label_studio_api_key="0" * 40,
         database_url=None,
-        webhook_secret="secret-of-the-test",
+        password=PASSWORD,
+        api_token=API_TOKEN,
+        webhook_secret=WEBHOOK_SECRET,
     )
 
 

@@ -36,6 +36,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif address.path == "/api/predictions/":
             task = int(parse_qs(address.query)["task"][0])
             self._json([p for p in studio.predictions if p["task"] == task])
+        elif address.path == "/api/webhooks/":
+            self._json(studio.webhooks)
         elif address.path.startswith("/api/projects"):
             self._json(studio.project)
         else:
@@ -55,8 +57,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({})
 
     def do_PATCH(self) -> None:
-        self.server.project |= self._body()
-        self._json(self.server.project)
+        changed = self.server.project
+        if self.path.startswith("/api/webhooks/"):
+            number = int(self.path.strip("/").rpartition("/")[2])
+            [changed] = [hook for hook in self.server.webhooks if hook["id"] == number]
+        changed |= self._body()
+        self._json(changed)
 
     def _body(self) -> Any:
         return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -87,6 +93,7 @@ class SmallLabelStudio(ThreadingHTTPServer):
         self.tasks: dict[int, dict[str, Any]] = {}
         self.pictures: dict[int, bytes] = {}
         self.predictions: list[dict[str, Any]] = []
+        self.webhooks: list[dict[str, Any]] = []
         self.numbers = itertools.count(1)
         self._clock = 0
 

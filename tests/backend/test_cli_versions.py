@@ -13,6 +13,7 @@ from backend.store import Store
 from backend.tables import Project
 from tests.backend.conftest import Tables
 from tests.backend.prediction_keeper import PredictionKeeper
+from tests.callers import logged_in
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +143,7 @@ def test_the_api_marks_the_champion(settings: Settings, store: Store, three: Tab
     with store.write() as session:
         session.get_one(Project, 1).champion = 1
     made = create_app(settings)
-    with made.test_client() as client:
+    with logged_in(made) as client:
         found = client.get("/api/projects/1").get_json()
         names = client.get("/versions?project=1").get_json()["versions"]
     made.extensions["tiebreak"].store.close()

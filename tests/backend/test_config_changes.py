@@ -20,6 +20,7 @@ from backend.tables import Project
 from backend.training import TOO_LITTLE
 from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
 from tests.backend.small_label_studio import SmallLabelStudio
+from tests.callers import logged_in
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_the_page_and_the_api_say_what_no_longer_fits(
     small_label_studio.project["label_config"] = config("cat", "hound", "owl")
     loop.settle()
     app = create_app(loop.tools.settings)
-    with app.test_client() as client:
+    with logged_in(app) as client:
         page = html.unescape(re.sub(r"<[^>]*>", " ", client.get("/").text))
         [control] = client.get("/api/projects/1").get_json()["controls"]
     app.extensions["tiebreak"].store.close()

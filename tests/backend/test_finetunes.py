@@ -34,6 +34,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import FineTune
 from tests.backend.conftest import Tables
+from tests.callers import logged_in
 
 
 def _row(state: str, **values: object) -> FineTune:
@@ -207,7 +208,7 @@ def test_the_page_shows_it_beside_what_is_done(
         row = session.get_one(FineTune, number)
         row.state, row.labels, row.progress = TRAINING, 812, AT
     server = create_app(settings)
-    with server.test_client() as client:
+    with logged_in(server) as client:
         page = client.get("/").text
         project = client.get("/api/projects/1").get_json()
     server.extensions["tiebreak"].store.close()

@@ -14,6 +14,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.sync import source_key
 from backend.tables import ImageSource, Label, Project, Task, TaskImage, TrainerProcess, Version
+from tests.callers import logged_in
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image"><Choice value="cat"/><Choice value="dog"/></Choices></View>"""
@@ -23,7 +24,7 @@ HOSTILE = "<script>alert('x')</script>"
 @pytest.fixture
 def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
     app = create_app(settings)
-    with app.test_client() as client:
+    with logged_in(app) as client:
         yield client
     app.extensions["tiebreak"].store.close()
 

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from backend.demo import DIGIT_CLASSES, single_choice_config
 from backend.labelstudio import LabelStudio
+from tests.callers import LOG_IN
 from tests.e2e.label_studio_person import Json, Person
 from tests.e2e.label_studio_server import LabelStudioServer
 
@@ -100,9 +101,14 @@ def choices_of(prediction: Json) -> list[str]:
     return [choice for item in prediction["result"] for choice in item["value"]["choices"]]
 
 
-def connect_by_hand(person: Person, project: int, url: str) -> int:
-    """Connect a backend as Settings → Model does; the backend's number."""
+def connect_by_hand(
+    person: Person, project: int, url: str, log_in: tuple[str, str] | None = LOG_IN
+) -> int:
+    """Connect a backend as Settings → Model does, with user and password; the backend's number."""
     body = {"project": project, "url": url, "title": "My model", "auth_method": "NONE"}
+    if log_in:
+        basic = {"basic_auth_user": log_in[0], "basic_auth_pass": log_in[1]}
+        body |= {"auth_method": "BASIC_AUTH", **basic}
     return int(person.post("/api/ml/", body)["id"])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from tests.callers import LOG_IN
 from tests.e2e.tiebreak_processes import TRAINER, Json, TiebreakProcesses, wait_until
 
 # Nothing is held out and nothing starts by itself, so that each fine-tune has the same labels.
@@ -47,7 +48,7 @@ class Asker:
         self._thread.join()
 
     def _run(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=self._url, auth=LOG_IN, timeout=30, trust_env=False) as client:
             while not self._stop.wait(0.1):
                 began = time.monotonic()
                 try:

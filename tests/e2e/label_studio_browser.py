@@ -7,6 +7,7 @@ import shutil
 
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
+from tests.callers import LOG_IN
 from tests.e2e.label_studio_server import LabelStudioServer
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -39,8 +40,11 @@ class LabelStudioBrowser:
         self._button("Log in").click()
         self.page.wait_for_url(lambda url: "login" not in url)
 
-    def connect_model(self, project: int, url: str, title: str = "My model") -> None:
-        """Paste a backend's address in Settings → Model → Connect Model, and save."""
+    def connect_model(
+        self, project: int, url: str, title: str = "My model", log_in: tuple[str, str] = LOG_IN
+    ) -> None:
+        """Paste a backend's address, user and password in Settings → Model → Connect Model, and
+        save."""
         self.open_model_settings(project)
         self._button("Connect Model").click()
         self.page.fill("input[name=title]", title)

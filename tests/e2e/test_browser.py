@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.callers import PASSWORD, USER
 from tests.e2e.digits import Digits, choices_of, predictions_of
 from tests.e2e.label_studio_browser import LabelStudioBrowser, launch_chromium
 from tests.e2e.label_studio_person import Json, Person
@@ -141,7 +142,8 @@ def test_the_status_page(
         "status-dark": {"color_scheme": "dark"},
         "status-phone": {"viewport": PHONE},
     }.items():
-        context = chromium.new_context(**choices)
+        log_in = {"username": USER, "password": PASSWORD}
+        context = chromium.new_context(http_credentials=log_in, **choices)
         page = context.new_page()
         problems: list[str] = []
         page.on("console", lambda message, into=problems: into.append(message.text))

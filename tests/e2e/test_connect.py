@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.callers import LOG_IN
 from tests.e2e.conftest import StartLabelStudio, StartTiebreak
 from tests.e2e.digits import Digits, assert_all_scored, choices_of, connect_by_hand, predictions_of
 from tests.e2e.label_studio_server import LabelStudioServer
@@ -130,7 +131,7 @@ def test_connect_says_what_is_wrong(
     assert "nothing to learn" in nothing.stderr
     assert "<Choices" in nothing.stderr
 
-    stranger = httpx.get(f"{tiebreak.url}/api/projects/4711", trust_env=False)
+    stranger = httpx.get(f"{tiebreak.url}/api/projects/4711", auth=LOG_IN, trust_env=False)
     assert stranger.status_code == 404
     assert "tiebreak connect 4711" in stranger.json()["mend"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.callers import LOG_IN
 from tests.e2e.conftest import StartTiebreak
 from tests.e2e.digits import all_tasks, assert_all_scored, choices_of, connect_by_hand
 from tests.e2e.finetune_killing import FINE_TUNES, kill_and_restart, result_of
@@ -48,7 +49,9 @@ def test_a_trainer_killed_during_fine_tunes_finishes_them_all_alike(
     late = stripes.tasks(range(200, 230))
     body = {"tasks": late, "project": f"{project}.1"}
     # The server has loaded no network yet, which takes long on a busy machine.
-    answer = httpx.post(f"{tiebreak.url}/predict", json=body, timeout=300, trust_env=False)
+    answer = httpx.post(
+        f"{tiebreak.url}/predict", json=body, auth=LOG_IN, timeout=300, trust_env=False
+    )
     results = answer.raise_for_status().json()["results"]
     right = [
         choices_of(entry) == [stripes.truth(task)]

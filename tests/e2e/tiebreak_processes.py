@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import httpx
 
 from model.audit import in_audit
+from tests.callers import LOG_IN, PASSWORD, USER
 from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, free_port
 
 Json = dict[str, Any]
@@ -55,13 +56,15 @@ class TiebreakProcesses:
             "LABEL_STUDIO_API_KEY": label_studio.token,
             "TIEBREAK_DATA_DIR": str(self.data),
             "TIEBREAK_PORT": str(self.port),
+            "TIEBREAK_USER": USER,
+            "TIEBREAK_PASSWORD": PASSWORD,
             "TIEBREAK_WEIGHTS_DIR": str(weights),
             "TIEBREAK_INPUT_SIZE": "96",
             "TIEBREAK_QUIET_SECONDS": "0.2",
             **(env or {}),
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=self.url, auth=LOG_IN, timeout=30, trust_env=False)
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> TiebreakProcesses:
