@@ -5,9 +5,10 @@ Closed is the rule: a route that is added is closed, and only ``GET /health`` is
 
 from __future__ import annotations
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from backend.bodies import check_body
 from backend.cross_site import SAFE_METHODS, is_cross_site
 from backend.rate_limits import FailedLogins, RequestRate, caller
 from backend.secrets import SECRET_HEADER, Credentials, credentials
@@ -77,7 +78,7 @@ class Doors:
             return
         self._log_in(address)
         if request.method not in SAFE_METHODS:
-            _check_json()
+            check_body()
 
     def _log_in(self, address: str) -> None:
         if wait := self._failures.held_off(address):
@@ -123,24 +124,6 @@ def _unauthorized(tried: str) -> RequestError:
 def _too_many(seconds: int, message: str) -> RequestError:
     mend = f"Wait {seconds} s, then send the right ones or send more slowly."
     return RequestError(429, "too_many_requests", message, mend, {"Retry-After": str(seconds)})
-
-
-def _check_json() -> None:
-    limit: int = current_app.config["MAX_CONTENT_LENGTH"]
-    if (request.content_length or 0) > limit:
-        raise RequestError(
-            413,
-            "too_large",
-            f"The body has {request.content_length:,} bytes; {limit:,} is the most.",
-            "Send fewer tasks at a time, or raise TIEBREAK_MAX_REQUEST_BYTES.",
-        )
-    if not request.is_json:
-        raise RequestError(
-            415,
-            "not_json",
-            "The body is not said to be JSON.",
-            "Send JSON, with the header Content-Type: application/json.",
-        )
 
 
 def _shield(response: Response) -> Response:

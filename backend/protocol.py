@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import ValidationError
 from sqlalchemy import select
 
+from backend.bodies import read_body
 from backend.errors import LabelConfigError
 from backend.hints import add_hint
 from backend.label_config import parse_label_config
@@ -117,7 +118,7 @@ def versions() -> Response:
 def _body(model: type[Body]) -> Body:
     """The request's JSON as ``model``; a clear 400 for anything else."""
     try:
-        return model.model_validate_json(request.get_data())
+        return model.model_validate_json(read_body())
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flask import Flask
@@ -49,12 +49,29 @@ WRONG: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.fixture
-def app(settings: Settings, store: Store) -> Iterator[Flask]:
-    register_project(store, 7, title="t", label_config=CONFIG)
-    made = create_app(settings.model_copy(update={"failed_logins_per_minute": 1000}))
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """A server that knows project 7; the tests share it."""
+    made = create_app(
+        Settings(
+            data_dir=tmp_path_factory.mktemp("doors"),
+            label_studio_url="http://127.0.0.1:9",
+            label_studio_api_key="0" * 40,
+            password=PASSWORD,
+            api_token=API_TOKEN,
+            webhook_secret=WEBHOOK_SECRET,
+            failed_logins_per_minute=100_000,
+        )
+    )
+    register_project(made.extensions["tiebreak"].store, 7, title="t", label_config=CONFIG)
     yield made
     made.extensions["tiebreak"].store.close()
+
+
+@pytest.fixture(scope="module")
+def store(app: Flask) -> Store:
+    """The database of that server."""
+    return cast(Store, app.extensions["tiebreak"].store)
 
 
 def routes(app: Flask) -> list[tuple[str, str]]:
@@ -239,7 +256,7 @@ def app_with(settings: Settings, **update: Any) -> Flask:
 
 
 @pytest.fixture
-def guessing(settings: Settings, store: Store) -> Iterator[FlaskClient]:
+def guessing(settings: Settings) -> Iterator[FlaskClient]:
     """Ten wrong log-ins a minute, and nobody has logged in yet."""
     made = app_with(settings, failed_logins_per_minute=10, trusted_proxies=1)
     yield made.test_client()
@@ -286,7 +303,7 @@ def test_no_password_at_all_is_no_wrong_one(guessing: FlaskClient) -> None:
     assert ask(guessing, "192.0.2.9").status_code == 200
 
 
-def test_an_address_cannot_be_made_up_without_a_proxy(settings: Settings, store: Store) -> None:
+def test_an_address_cannot_be_made_up_without_a_proxy(settings: Settings) -> None:
     made = app_with(settings, failed_logins_per_minute=10)
     client = made.test_client()
     statuses = [ask(client, f"203.0.113.{n}", f"guess-{n}").status_code for n in range(12)]
@@ -294,7 +311,7 @@ def test_an_address_cannot_be_made_up_without_a_proxy(settings: Settings, store:
     made.extensions["tiebreak"].store.close()
 
 
-def test_too_many_requests_are_told_to_wait(settings: Settings, store: Store) -> None:
+def test_too_many_requests_are_told_to_wait(settings: Settings) -> None:
     made = app_with(settings, requests_per_minute=5)
     client = logged_in(made)
     answers = [client.get("/api/projects") for _ in range(7)]
@@ -309,7 +326,7 @@ def test_a_busy_label_studio_is_never_limited(settings: Settings) -> None:
     assert asked >= 10 * (50 + 8) * 60
 
 
-def test_what_is_too_large_is_said(settings: Settings, store: Store) -> None:
+def test_what_is_too_large_is_said(settings: Settings) -> None:
     made = app_with(settings, max_request_bytes=1000, predict_max_tasks=3)
     client = logged_in(made)
     answer = client.post("/webhook", data=b" " * 1001, content_type="application/json")

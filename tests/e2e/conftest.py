@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from backend.demo import write_digits
 from backend.local_label_studio import one_queue
 from tests.e2e.digits import Digits
+from tests.e2e.label_studio_browser import launch_chromium
 from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare_template
 from tests.e2e.tiebreak_processes import TiebreakProcesses
 
@@ -147,3 +149,12 @@ def digit_project(
     number = digits.create_project(next(project_titles))
     yield number
     label_studio.admin.delete(f"/api/projects/{number}/")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A real browser."""
+    with sync_playwright() as playwright:
+        browser = launch_chromium(playwright)
+        yield browser
+        browser.close()

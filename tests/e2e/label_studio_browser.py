@@ -49,6 +49,10 @@ class LabelStudioBrowser:
         self._button("Connect Model").click()
         self.page.fill("input[name=title]", title)
         self.page.fill("input[name=url]", url)
+        self.page.get_by_text("No Authentication", exact=True).click()
+        self.page.get_by_text("Basic Authentication", exact=True).click()
+        self.page.fill("input[name=basic_auth_user]", log_in[0])
+        self.page.fill("input[name=basic_auth_pass]", log_in[1])
         self._button("Validate and Save").click()
 
     def open_model_settings(self, project: int) -> None:

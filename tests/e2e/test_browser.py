@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.callers import PASSWORD, USER
 from tests.e2e.digits import Digits, choices_of, predictions_of
-from tests.e2e.label_studio_browser import LabelStudioBrowser, launch_chromium
+from tests.e2e.label_studio_browser import LabelStudioBrowser
 from tests.e2e.label_studio_person import Json, Person
 from tests.e2e.label_studio_server import LabelStudioServer
 from tests.e2e.tiebreak_processes import TiebreakProcesses
@@ -29,14 +29,6 @@ NOTHING_TO_LEARN = """\
 PHONE = {"width": 360, "height": 740}
 
 Keep = Callable[[Page, str], None]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch_chromium(playwright)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +168,12 @@ def test_label_studio_says_why_a_config_is_refused(
     expect(said.first).to_be_visible()
     assert person.get("/api/ml/", project=project) == []
     person.delete(f"/api/projects/{project}/")
+
+
+def test_label_studio_says_that_the_password_is_wrong(
+    window: LabelStudioBrowser, tiebreak: TiebreakProcesses, project: int
+) -> None:
+    window.connect_model(project, tiebreak.url, log_in=(USER, "password-of-others"))
+    said = window.page.get_by_text(re.compile("password or the token is wrong.*tiebreak password"))
+    expect(said.first).to_be_visible()
+    assert window.server.admin.get("/api/ml/", project=project) == []

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from backend.compare_page import PageText, comparison_page
 from backend.experiment_page import write_page
-from tests.e2e.label_studio_browser import launch_chromium
 
 PATIENCE_MS = 120_000
 TEXT = PageText("Networks compared on <pets>", "500 labels, seed 0", "2 cores of a machine")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch_chromium(playwright)
-        yield browser
-        browser.close()
 
 
 def measure(value: float | None, spread: float) -> dict[str, float | int | None]:

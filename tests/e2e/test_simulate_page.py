@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from backend.experiment_page import write_page
 from backend.simulate_page import PageText, simulation_page
 from backend.simulation_summary import summarise
-from tests.e2e.label_studio_browser import launch_chromium
 
 PATIENCE_MS = 120_000
 TEXT = PageText("Labelling replayed on <pets>", "500 images to label", "2 cores of a machine")
 BUDGETS = (20, 50, 100, 200, 400, 1000)
 ENDS = {"random": (0.40, 0.80), "margin": (0.35, 0.84), "typiclust": (0.55, 0.81)}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch_chromium(playwright)
-        yield browser
-        browser.close()
 
 
 def runs() -> list[dict[str, Any]]:

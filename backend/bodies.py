@@ -1,0 +1,45 @@
+"""What a request may carry: JSON, of bounded size."""
+
+from __future__ import annotations
+
+from flask import current_app, request
+
+from backend.web_errors import RequestError
+
+
+def check_body() -> None:
+    """Refuse a body by what its headers say, before any of it is read."""
+    if (request.content_length or 0) > _limit():
+        raise _too_large()
+    if not request.is_json:
+        raise RequestError(
+            415,
+            "not_json",
+            "The body is not said to be JSON.",
+            "Send JSON, with the header Content-Type: application/json.",
+        )
+
+
+def read_body() -> bytes:
+    """The body. Of one without a length, no more is read than is allowed; 413 when it is longer.
+
+    Werkzeug would hand out the beginning of such a body as if it were all of it.
+    """
+    data = request.get_data()
+    if request.content_length is None and len(data) >= _limit():
+        raise _too_large()
+    return data
+
+
+def _limit() -> int:
+    limit: int = current_app.config["MAX_CONTENT_LENGTH"]
+    return limit
+
+
+def _too_large() -> RequestError:
+    return RequestError(
+        413,
+        "too_large",
+        f"The body is larger than {_limit():,} bytes.",
+        "Send fewer tasks at a time, or raise TIEBREAK_MAX_REQUEST_BYTES.",
+    )
