@@ -13,7 +13,8 @@ import typer
 from backend.app import create_app
 from backend.cli import app as command_line
 from backend.projects import ControlStatus, ProjectStatus
-from backend.settings import Settings, variable_name
+from backend.secret_files import SUFFIX
+from backend.settings import SECRETS, Settings, variable_name
 from model.backbones import BACKBONES
 from model.scratch import SCRATCH
 
@@ -128,6 +129,7 @@ def test_commands_and_variables_that_a_page_names_exist(page: Path) -> None:
     for name in re.findall(r"(?:^|[/\s])tiebreak ([a-z]+)", code, re.M):
         assert name in commands(), f"tiebreak {name}"
     variables = {variable_name(name) for name in Settings.model_fields}
+    variables |= {f"{variable_name(name)}{SUFFIX}" for name in SECRETS}
     assert set(re.findall(r"\bTIEBREAK_[A-Z_]*[A-Z]", text)) <= variables
 
 
