@@ -120,7 +120,15 @@ class Settings(BaseSettings):
     trusted_proxies: int = Field(
         0, ge=0, le=10, description="Proxies in front whose X-Forwarded- headers are believed"
     )
-    threads: int = Field(8, ge=1, le=256, description="Threads of the server")
+    workers: int = Field(
+        2, ge=1, le=64, description="Processes of the server, each with its own model in memory"
+    )
+    threads: int = Field(
+        8, ge=1, le=256, description="Requests that each process answers at the same time"
+    )
+    graceful_seconds: float = Field(
+        30.0, gt=0, description="Seconds that a server which stops has for requests in flight"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much is logged"
     )
