@@ -65,7 +65,7 @@ class Asker:
 def fine_tune(tiebreak: TiebreakProcesses, project: int) -> tuple[Json, float]:
     """Ask for a fine-tune and leave it alone; what came of it, and how many seconds it took."""
     before, began = _newest(tiebreak, project), time.monotonic()
-    _ask(tiebreak, project)
+    ask(tiebreak, project)
     done = _wait_ended(tiebreak, project, before)
     return done, time.monotonic() - began
 
@@ -86,7 +86,7 @@ def kill_and_restart(
     with Asker(tiebreak, project, tasks) as asker:
         while sum(killed_in.values()) < kills:
             before = _newest(tiebreak, project)
-            _ask(tiebreak, project)
+            ask(tiebreak, project)
             while sum(killed_in.values()) < kills:
                 if _over_before(tiebreak, project, before, moments.uniform(0, seconds)):
                     break
@@ -115,7 +115,9 @@ def result_of(done: Json) -> tuple[Any, ...]:
     return done["state"], done["backbone"], progress["sha256"], progress["losses"]
 
 
-def _ask(tiebreak: TiebreakProcesses, project: int) -> None:
+def ask(tiebreak: TiebreakProcesses, project: int) -> None:
+    """Ask for a fine-tune now."""
+
     def asked() -> bool:
         done = tiebreak.run("train", str(project), "--finetune", "--no-wait", "--json")
         return done.returncode == 0
