@@ -8,7 +8,7 @@ _settings = load_settings()
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = 1
-worker_class = "gthread"
+worker_class = "backend.slow_clients.HurriedWorker"
 threads = _settings.threads
 timeout = 120
 graceful_timeout = 30
