@@ -50,7 +50,7 @@ class WebhookSteps:
             headers = hook.headers or {}
             if is_same_address(hook.url, own) and not wanted.items() <= headers.items():
                 others = {n: v for n, v in headers.items() if n.lower() != SECRET_HEADER.lower()}
-                self.tools.client.set_webhook_headers(self.project_id, hook, others | wanted)
+                self.tools.client.set_webhook_headers(hook.id, others | wanted)
                 log.info("project %d: its webhook has the secret now", self.project_id)
 
 
