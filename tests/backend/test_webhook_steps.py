@@ -79,6 +79,19 @@ def test_a_label_studio_that_refuses_is_logged_once_and_the_look_goes_on(
     assert WEBHOOK_SECRET not in caplog.text
 
 
+def test_a_project_without_a_webhook_to_us_is_said_once(
+    loop: Loop, small_label_studio: SmallLabelStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_label_studio.webhooks = [hook(4, "http://elsewhere.example:9090/webhook", {})]
+    for _ in range(3):
+        loop.settle()
+    [said] = [r.getMessage() for r in caplog.records if "No webhook of it" in r.getMessage()]
+    assert "TIEBREAK_PUBLIC_URL" in said
+    small_label_studio.webhooks.append(hook(1, OURS, {}))
+    loop.settle()
+    assert small_label_studio.webhooks[0]["headers"] == {}
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
