@@ -29,7 +29,6 @@ class WebhookSteps:
     def __init__(self, tools: Tools, project_id: int) -> None:
         self.tools = tools
         self.project_id = project_id
-        self._said = ""
 
     def mend(self) -> None:
         """Give every webhook of the project to our own address the secret, where it lacks it.
@@ -47,9 +46,10 @@ class WebhookSteps:
             self._warn(f"Its webhook is not mended: {error}")
 
     def _warn(self, sentence: str) -> None:
-        if sentence and sentence != self._said:
+        said = self.tools.webhook_warnings
+        if sentence and sentence != said.get(self.project_id):
             log.warning("project %d: %s", self.project_id, sentence)
-        self._said = sentence
+        said[self.project_id] = sentence
 
     def _mend(self) -> bool:
         """Mend those that lack the secret; whether there is any to our address."""

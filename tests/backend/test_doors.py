@@ -37,6 +37,7 @@ WRONG: dict[str, dict[str, str]] = {
     "no colon": {"Authorization": "Basic dGllYnJlYWs="},
     "no password": {"Authorization": f"Basic {BASE64}"},
     "no base64": {"Authorization": "Basic ////=%%"},
+    "no ASCII": {"Authorization": "Basic \xe9\xe9\xe9\xe9"},
     "no UTF-8": {"Authorization": "Basic gICAgICAgA=="},
     "password a little longer": basic(password=f"{PASSWORD} "),
     "password a little shorter": basic(password=PASSWORD[:-1]),
@@ -106,16 +107,15 @@ HEADER = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_char
 
 
 @given(
-    st.one_of(
-        HEADER, HEADER.map(lambda text: f"Basic {text}"), HEADER.map(lambda t: f"Bearer {t}")
-    ),
+    st.sampled_from(["", "Basic ", "Bearer "]),
+    HEADER,
     HEADER,
     st.sampled_from(["/webhook", "/predict", "/api/projects", "/"]),
 )
 def test_whatever_is_sent_as_credentials_is_a_401(
-    app: Flask, authorization: str, secret: str, path: str
+    app: Flask, scheme: str, sent: str, secret: str, path: str
 ) -> None:
-    headers = {"Authorization": authorization, SECRET_HEADER: secret}
+    headers = {"Authorization": f"{scheme}{sent}", SECRET_HEADER: secret}
     answer = app.test_client().post(path, json=HINT, headers=headers)
     assert answer.status_code == 401
 
