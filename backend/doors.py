@@ -6,6 +6,7 @@ Closed is the rule: a route that is added is closed, and only ``GET /health`` is
 from __future__ import annotations
 
 from flask import Flask, Response, request
+from werkzeug.datastructures import Authorization
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from backend.bodies import check_body
@@ -94,7 +95,7 @@ class Doors:
         raise _unauthorized(tried)
 
     def _is_right(self) -> bool:
-        sent = request.authorization
+        sent = _sent()
         if (
             sent
             and sent.type == "basic"
@@ -106,6 +107,14 @@ class Doors:
         if request.endpoint == WEBHOOK:
             return self._wanted.is_webhook(request.headers.get(SECRET_HEADER, ""))
         return False
+
+
+def _sent() -> Authorization | None:
+    """What the header Authorization holds; None when it cannot be read as anything."""
+    try:
+        return request.authorization
+    except ValueError:  # Werkzeug's base64 of what is not even ASCII
+        return None
 
 
 def _unauthorized(tried: str) -> RequestError:

@@ -122,12 +122,11 @@ class ConnectCalls:
             raise _explained(error, url) from None
         return read(Webhook, answer)
 
-    def set_webhook_headers(
-        self, project_id: int, webhook: Webhook, headers: Mapping[str, str]
-    ) -> None:
-        """Give a webhook these headers, and change nothing else of it."""
-        body = {"project": project_id, "url": webhook.url, "headers": dict(headers)}
-        self._http.call("PATCH", f"/api/webhooks/{webhook.id}/", json=body)
+    def set_webhook_headers(self, webhook_id: int, headers: Mapping[str, str]) -> None:
+        """Give a webhook these headers. Nothing else of it is sent, as somebody may be changing
+        it right now."""
+        path = f"/api/webhooks/{webhook_id}/"
+        self._http.call("PATCH", path, json={"headers": dict(headers)})
 
     def delete_webhook(self, webhook_id: int) -> None:
         """Delete a webhook. Nothing when it is already gone."""

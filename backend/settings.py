@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(
         100_000_000, ge=1, description="Largest request body that the server reads"
     )
+    request_seconds: float = Field(
+        60.0, gt=0, description="Seconds for one request to arrive whole, and for its answer to go"
+    )
     predict_max_tasks: int = Field(
         20_000, ge=1, description="Most tasks that one /predict may ask about"
     )

@@ -33,3 +33,5 @@ class Tools:
     slot: FineTuneSlot
     priors: PoolPriors = field(default_factory=PoolPriors)
     payoffs: PayoffSlot = field(default_factory=PayoffSlot)
+    webhook_warnings: dict[int, str] = field(default_factory=dict)
+    """Project → what was logged of its webhooks last."""

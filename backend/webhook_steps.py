@@ -16,6 +16,10 @@ from backend.tools import Tools
 
 log = logging.getLogger(__name__)
 
+NO_WEBHOOK = (
+    "No webhook of it goes to this backend's address, so labels are noticed only by the periodic "
+    "look. Set TIEBREAK_PUBLIC_URL to the address that Label Studio has, or run `tiebreak connect`."
+)
 LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
 
 
@@ -25,33 +29,41 @@ class WebhookSteps:
     def __init__(self, tools: Tools, project_id: int) -> None:
         self.tools = tools
         self.project_id = project_id
-        self._refusal = ""
 
     def mend(self) -> None:
         """Give every webhook of the project to our own address the secret, where it lacks it.
 
-        A webhook to any other address is left alone: the secret is for nobody else. A Label Studio
-        that refuses is no reason to do nothing else; it is logged once.
+        A webhook to any other address is left alone: the secret is for nobody else. A project
+        without any to our address, or a Label Studio that refuses, is no reason to do nothing else;
+        it is logged once.
         """
         try:
-            self._mend()
-            self._refusal = ""
+            found = self._mend()
+            self._warn("" if found else NO_WEBHOOK)
         except LabelStudioUnreachable:
             raise
         except LabelStudioError as error:
-            if str(error) != self._refusal:
-                self._refusal = str(error)
-                log.warning("project %d: its webhook is not mended: %s", self.project_id, error)
+            self._warn(f"Its webhook is not mended: {error}")
 
-    def _mend(self) -> None:
+    def _warn(self, sentence: str) -> None:
+        said = self.tools.webhook_warnings
+        if sentence and sentence != said.get(self.project_id):
+            log.warning("project %d: %s", self.project_id, sentence)
+        said[self.project_id] = sentence
+
+    def _mend(self) -> bool:
+        """Mend those that lack the secret; whether there is any to our address."""
         wanted = {SECRET_HEADER: webhook_secret(self.tools.settings)}
-        own = f"{self.tools.settings.backend_url}/webhook"
-        for hook in self.tools.client.webhooks(self.project_id):
+        address = f"{self.tools.settings.backend_url}/webhook"
+        hooks = self.tools.client.webhooks(self.project_id)
+        own = [hook for hook in hooks if is_same_address(hook.url, address)]
+        for hook in own:
             headers = hook.headers or {}
-            if is_same_address(hook.url, own) and not wanted.items() <= headers.items():
+            if not wanted.items() <= headers.items():
                 others = {n: v for n, v in headers.items() if n.lower() != SECRET_HEADER.lower()}
-                self.tools.client.set_webhook_headers(self.project_id, hook, others | wanted)
+                self.tools.client.set_webhook_headers(hook.id, others | wanted)
                 log.info("project %d: its webhook has the secret now", self.project_id)
+        return bool(own)
 
 
 def is_same_address(one: str, other: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from typing import Any, cast
@@ -7,6 +8,8 @@ from typing import Any, cast
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backend import doors
 from backend.app import create_app
@@ -34,6 +37,7 @@ WRONG: dict[str, dict[str, str]] = {
     "no colon": {"Authorization": "Basic dGllYnJlYWs="},
     "no password": {"Authorization": f"Basic {BASE64}"},
     "no base64": {"Authorization": "Basic ////=%%"},
+    "no ASCII": {"Authorization": "Basic \xe9\xe9\xe9\xe9"},
     "no UTF-8": {"Authorization": "Basic gICAgICAgA=="},
     "password a little longer": basic(password=f"{PASSWORD} "),
     "password a little shorter": basic(password=PASSWORD[:-1]),
@@ -97,6 +101,32 @@ def test_every_route_is_closed(app: Flask, store: Store, headers: dict[str, str]
             assert answer.json["code"] in ("no_credentials", "wrong_credentials")
             assert "tiebreak password" in answer.json["mend"]
     assert pending_look(store, 7) == before
+
+
+HEADER = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"))
+
+
+@given(
+    st.sampled_from(["", "Basic ", "Bearer "]),
+    HEADER,
+    HEADER,
+    st.sampled_from(["/webhook", "/predict", "/api/projects", "/"]),
+)
+def test_whatever_is_sent_as_credentials_is_a_401(
+    app: Flask, scheme: str, sent: str, secret: str, path: str
+) -> None:
+    headers = {"Authorization": f"{scheme}{sent}", SECRET_HEADER: secret}
+    answer = app.test_client().post(path, json=HINT, headers=headers)
+    assert answer.status_code == 401
+
+
+@given(st.text(st.characters(exclude_characters=":", exclude_categories=("Cs",))), st.text())
+def test_any_user_and_password_but_the_right_ones_are_a_401(
+    app: Flask, user: str, password: str
+) -> None:
+    sent = base64.b64encode(f"{user}:{password}".encode("utf-8", "replace")).decode()
+    answer = app.test_client().get("/", headers={"Authorization": f"Basic {sent}"})
+    assert answer.status_code == 401
 
 
 def test_the_right_ones_open_every_route(app: Flask) -> None:

@@ -42,6 +42,7 @@ class Server:
             "TIEBREAK_WEBHOOK_SECRET": WEBHOOK_SECRET,
             "TIEBREAK_MAX_REQUEST_BYTES": str(LARGEST),
             "TIEBREAK_THREADS": "2",
+            "TIEBREAK_REQUEST_SECONDS": "1",
         }
         command = [sys.executable, "-m", "backend.cli", "serve"]
         with self.log.open("wb") as log:
@@ -134,6 +135,29 @@ def test_of_a_stranger_no_body_is_waited_for(server: Server) -> None:
 def test_huge_and_double_headers_are_refused(server: Server, head: str, status: int) -> None:
     assert server.say(f"{head}\r\n")[0] == status
     assert server.alive()
+
+
+def test_who_sends_slowly_occupies_no_thread_for_long(server: Server) -> None:
+    begun = [
+        "GET /health HTTP/1.1\r\nHost:",
+        post("/train", LOG_IN + JSON, 1000) + "{",
+        post("/train", LOG_IN + JSON) + "5\r\n{",
+        post("/health", JSON, 1000),
+    ]
+    with contextlib.ExitStack() as opened:
+        slow = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            for _ in begun
+        ]
+        for sock, text in zip(slow, begun, strict=True):
+            sock.sendall(text.encode())
+        # Both threads are taken, twice over, and free again.
+        assert server.alive()
+        for sock in slow:
+            with contextlib.suppress(ConnectionResetError):
+                while sock.recv(65_536):
+                    pass
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_nothing_of_that_is_in_the_log(server: Server) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from backend.labelstudio import LabelStudio
+from backend.reconciler import Reconciler
 from backend.secrets import SECRET_HEADER
 from backend.settings import Settings
 from backend.store import Store
@@ -71,12 +72,27 @@ def test_a_label_studio_that_refuses_is_logged_once_and_the_look_goes_on(
     small_label_studio.add_task(1, (220, 30, 30))
     for _ in range(3):
         project = loop.settle()
+        loop.reconciler = Reconciler(loop.tools, 1)
     assert project.error == ""
     with store.read() as session:
         assert session.get(Task, (1, 1)) is not None
     said = [r.getMessage() for r in caplog.records if "is not mended" in r.getMessage()]
     assert len(said) == 1
     assert WEBHOOK_SECRET not in caplog.text
+
+
+def test_a_project_without_a_webhook_to_us_is_said_once(
+    loop: Loop, small_label_studio: SmallLabelStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_label_studio.webhooks = [hook(4, "http://elsewhere.example:9090/webhook", {})]
+    for _ in range(3):
+        loop.settle()
+        loop.reconciler = Reconciler(loop.tools, 1)
+    [said] = [r.getMessage() for r in caplog.records if "No webhook of it" in r.getMessage()]
+    assert "TIEBREAK_PUBLIC_URL" in said
+    small_label_studio.webhooks.append(hook(1, OURS, {}))
+    loop.settle()
+    assert small_label_studio.webhooks[0]["headers"] == {}
 
 
 @pytest.mark.parametrize(
