@@ -10,6 +10,7 @@ from backend.engine import LocalEngine
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.predictor import Predictor
+from backend.request_ids import RequestIds
 from backend.secrets import webhook_secret
 from backend.services import Services
 from backend.settings import Settings, label_studio_access
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(pages.bp)
     register_error_handlers(app)
     app.after_request(_guard)
+    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 

@@ -85,7 +85,7 @@ def serve(as_json: Json = False) -> dict[str, Any] | None:
 def trainer(as_json: Json = False) -> dict[str, Any] | None:
     """Run a trainer, the process that learns and keeps Label Studio's queue in order."""
     settings = load_settings()
-    configure_logging(settings)
+    configure_logging(settings, "trainer")
     from backend.trainer import run_trainer
 
     if as_json:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.log_context import request_id
 from backend.store import Store
 from backend.tables import FineTune, Hint, Project, version_name
 
@@ -52,7 +53,13 @@ def want_fine_tune(store: Store, project_id: int, *, asked: bool) -> tuple[int, 
         row = under_way(session, project_id)
         new = row is None
         if row is None:
-            row = FineTune(project_id=project_id, state=WAITING, asked=asked, wanted_at=time.time())
+            row = FineTune(
+                project_id=project_id,
+                state=WAITING,
+                asked=asked,
+                wanted_at=time.time(),
+                request_id=request_id(),
+            )
             session.add(row)
             session.flush()
         session.add(_wake(project_id))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from backend.gunicorn_worker import Log
+from backend.logs import configure_logging
 from backend.settings import load_settings
 
 _settings = load_settings()
+configure_logging(_settings, "server")
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = 1
-worker_class = "gthread"
+worker_class = "backend.gunicorn_worker.Worker"
+logger_class = Log
 threads = _settings.threads
 timeout = 120
 graceful_timeout = 30

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 
 from backend.label_config import Control
+from backend.log_context import imported
+from backend.logs import configure_logging
 from backend.payoff import Look
+from backend.settings import load_settings
 from model.payoff import Comparison, Labelled, Stage, Verdict
 
 JOB, ARRAYS, RESULT = "job.json", "arrays.npz", "result.json"
@@ -76,4 +79,6 @@ def _look(told: Mapping[str, Any], arrays: Mapping[str, Any], i: int) -> Look:
 
 if __name__ == "__main__":
     os.nice(NICE)
-    run_job(Path(sys.argv[1]))
+    configure_logging(load_settings(), "comparison")
+    with imported():
+        run_job(Path(sys.argv[1]))

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from backend.engine import LocalEngine
 from backend.errors import ImageError
 from backend.images import ImageFetcher, WorkingCopies
+from backend.log_context import carried
 from backend.store import Store
 from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
 
@@ -67,7 +68,7 @@ def embed_chunk(
     if not wanted:
         return 0
     with ThreadPoolExecutor(workers) as threads:
-        fetched = list(threads.map(lambda row: _fetch(fetcher, copies, *row), wanted))
+        fetched = list(threads.map(carried(lambda row: _fetch(fetcher, copies, *row)), wanted))
     _remember_sources(store, {row[0]: result for row, result in zip(wanted, fetched, strict=True)})
     images = {r.digest: r.image for r in fetched if r.digest and r.image is not None}
     embed_images(store, engine, images, backbone)

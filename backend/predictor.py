@@ -19,6 +19,7 @@ from backend.errors import ImageError, LabelConfigError
 from backend.groups import leaders_of
 from backend.images import ImageFetcher, WorkingCopies
 from backend.label_config import Control, parse_label_config
+from backend.log_context import carried
 from backend.orders import RANDOM, measure_of, newest_order, place_tasks, pushed_scores
 from backend.payloads import PredictTask
 from backend.pool import (
@@ -264,5 +265,5 @@ class Predictor:
             return digest, image
 
         with ThreadPoolExecutor(self._settings.image_workers) as threads:
-            images = dict(pair for pair in threads.map(fetch, uris) if pair is not None)
+            images = dict(pair for pair in threads.map(carried(fetch), uris) if pair is not None)
         embed_images(self._store, self._engine, images, backbone)

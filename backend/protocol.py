@@ -12,7 +12,9 @@ from sqlalchemy import select
 
 from backend.errors import LabelConfigError
 from backend.hints import add_hint
+from backend.http_errors import error_for
 from backend.label_config import parse_label_config
+from backend.log_context import note
 from backend.orders import wanted_name
 from backend.payloads import (
     Payload,
@@ -47,6 +49,7 @@ def health() -> Response:
 def setup() -> Response:
     """Register a project with its config; answer the order that serves it."""
     payload = _body(SetupPayload)
+    note(project=payload.project_id)
     try:
         parse_label_config(payload.label_config)
     except LabelConfigError as error:
@@ -63,7 +66,13 @@ def predict() -> Response:
     payload = _body(PredictPayload)
     project_id = payload.project_id
     if project_id is None:
-        raise RequestError(400, "no_project", "The payload names no project.")
+        raise RequestError(
+            400,
+            "no_project",
+            "The payload names no project.",
+            'Name it, as in "project": "1.1795313858".',
+        )
+    note(project=project_id)
     if payload.label_config:
         register_project(services().store, project_id, label_config=payload.label_config)
     version, predictions = services().predictor.predict(
@@ -81,6 +90,7 @@ def webhook() -> Response:
     """Keep a hint and answer at once; the trainer follows it."""
     _check_secret()
     payload = _body(WebhookPayload)
+    note(project=payload.project.id)
     train = payload.action == "START_TRAINING"
     task_ids: list[int] | None = payload.task_ids or None
     if payload.action in PROJECT_ACTIONS and not _config_changed(payload.project):
@@ -93,6 +103,7 @@ def webhook() -> Response:
 def train() -> Response:
     """Ask for a training now; the same as Label Studio's Start Training button."""
     payload = _body(TrainPayload)
+    note(project=payload.project.id)
     _hint(payload.project, "START_TRAINING", None, train=True)
     return jsonify(status="noted")
 
@@ -110,7 +121,12 @@ def versions() -> Response:
 
 
 def _body(model: type[Body]) -> Body:
-    """The request's JSON as ``model``; a clear 400 for anything else."""
+    """The request's JSON as ``model``; a clear 400 or 415 for anything else.
+
+    A page of another site cannot make a browser send JSON without asking first, but could send a
+    form or plain text."""
+    if not request.is_json:
+        raise RequestError(415, error_for(415).code, error_for(415).message)
     try:
         return model.model_validate_json(request.get_data())
     except ValidationError as error:

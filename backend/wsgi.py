@@ -7,5 +7,5 @@ from backend.logs import configure_logging
 from backend.settings import load_settings
 
 _settings = load_settings()
-configure_logging(_settings)
+configure_logging(_settings, "server")
 app = create_app(_settings)
