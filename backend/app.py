@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from backend import api, pages, protocol
+from backend import api, metrics_page, pages, protocol
 from backend.champion import Champions
 from backend.engine import LocalEngine
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.predictor import Predictor
 from backend.request_ids import RequestIds
+from backend.request_metrics import CountedRequests
 from backend.secrets import webhook_secret
 from backend.services import Services
 from backend.settings import Settings, label_studio_access
@@ -43,9 +44,10 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)
+    app.register_blueprint(metrics_page.bp)
     register_error_handlers(app)
     app.after_request(_guard)
-    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = RequestIds(CountedRequests(app.wsgi_app))  # type: ignore[method-assign]
     return app
 
 

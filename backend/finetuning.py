@@ -52,6 +52,7 @@ from backend.finetunes import (
 )
 from backend.judging import count_look
 from backend.log_context import following, log_context
+from backend.metrics import FINETUNE_SECONDS
 from backend.pool import count_images, embed_chunk, remember_failure
 from backend.supervise import how_it_ended, tail
 from backend.sync import AGREED, controls_of
@@ -397,6 +398,7 @@ class FineTuning:
     def _end(self, row: FineTune, state: str, reason: str, **values: Any) -> bool:
         """Write the end down, and clean up."""
         self._update(row, state=state, reason=reason, finished_at=time.time(), **values)
+        FINETUNE_SECONDS.labels(state).observe(time.time() - (row.started_at or row.wanted_at))
         log.info("project %d: %s: %s", self.project_id, sentence(row), reason)
         shutil.rmtree(
             project_folder(self.tools.settings.data_dir, self.project_id), ignore_errors=True

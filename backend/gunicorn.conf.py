@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from backend.gunicorn_worker import Log
 from backend.logs import configure_logging
+from backend.metrics_files import begin_run
 from backend.settings import load_settings
 
 _settings = load_settings()
 configure_logging(_settings, "server")
+begin_run(_settings.data_dir, "server")
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = 1

@@ -24,6 +24,7 @@ from backend.engine import LocalEngine
 from backend.errors import ImageError
 from backend.images import ImageFetcher, WorkingCopies
 from backend.log_context import carried
+from backend.metrics import count_embedded
 from backend.store import Store
 from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
 
@@ -81,7 +82,9 @@ def embed_images(
     """Embed images by digest and keep the embeddings."""
     if not images:
         return
+    began = time.perf_counter()
     vectors = engine.embed(list(images.values()), backbone)
+    count_embedded(len(images), time.perf_counter() - began)
     with store.write() as session:
         for digest, vector in zip(images, vectors, strict=True):
             row = Embedding(digest=digest, backbone=backbone, vector=to_bytes(vector))

@@ -15,6 +15,7 @@ from backend.hints import add_hint
 from backend.http_errors import error_for
 from backend.label_config import parse_label_config
 from backend.log_context import note
+from backend.metrics import count_webhook
 from backend.orders import wanted_name
 from backend.payloads import (
     Payload,
@@ -91,6 +92,7 @@ def webhook() -> Response:
     _check_secret()
     payload = _body(WebhookPayload)
     note(project=payload.project.id)
+    count_webhook(payload.action)
     train = payload.action == "START_TRAINING"
     task_ids: list[int] | None = payload.task_ids or None
     if payload.action in PROJECT_ACTIONS and not _config_changed(payload.project):

@@ -24,6 +24,7 @@ from backend.finetuning import FineTuning
 from backend.hints import Look, forget_hints, pending_look
 from backend.image_steps import ImageSteps
 from backend.log_context import following, log_context
+from backend.metrics import STEPS, TRAINING_SECONDS
 from backend.outlook_steps import OutlookSteps
 from backend.projects import newest_version, outside_labels
 from backend.queue_steps import QueueSteps
@@ -87,8 +88,16 @@ class Reconciler:
 
     def _do(self, step: Callable[[], bool]) -> bool:
         """Do a step. What it logs names the requests whose hints were followed in this turn."""
+        name = step.__name__.lstrip("_")
         with log_context(**following(self._following)):
-            return step()
+            try:
+                done = step()
+            except Exception:
+                STEPS.labels(name, "failed").inc()
+                raise
+        if done:
+            STEPS.labels(name, "done").inc()
+        return done
 
     # A step returns True when it did something: the first step is then asked again, so that a
     # new label never waits for a long row of chunks behind it.
@@ -173,6 +182,7 @@ class Reconciler:
         self._say(f"training on {state.labels} labels")
         # A lost champion is learned anew from the same labels, with nothing to compare it with.
         rival = None if lost else champion
+        began = time.perf_counter()
         report = train(
             tools.store,
             tools.leases,
@@ -183,6 +193,7 @@ class Reconciler:
             project.champion,
             self._images.tuned(),
         )
+        TRAINING_SECONDS.labels(report.outcome).observe(time.perf_counter() - began)
         if report.version is not None:
             name = version_name(report.version)
             log.info("project %d: trained %s: %s", self.project_id, name, report.reason)
