@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from backend import api, metrics_page, pages, protocol
+from backend import api, metrics_page, openapi_page, pages, protocol
 from backend.champion import Champions
 from backend.engine import LocalEngine
 from backend.images import ImageFetcher, WorkingCopies
@@ -45,6 +45,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)
     app.register_blueprint(metrics_page.bp)
+    app.register_blueprint(openapi_page.bp)
     register_error_handlers(app)
     app.after_request(_guard)
     app.wsgi_app = RequestIds(CountedRequests(app.wsgi_app))  # type: ignore[method-assign]

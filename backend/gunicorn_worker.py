@@ -13,6 +13,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from backend.http_errors import error_for
 from backend.log_context import log_context, request_id
+from backend.metrics import NO_HTTP, OTHER, REQUESTS
 from backend.request_ids import REQUEST_ID_HEADER, new_request_id
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Log why a request cannot be served, and say it. What the request holds may be secret, and
         is neither logged nor answered."""
         status = status_of(exc)
+        REQUESTS.labels(OTHER, NO_HTTP, str(status)).inc()
         with log_context(request_id=new_request_id()):
             if status == 500:
                 log.error("a request fails outside the application", exc_info=exc)

@@ -57,7 +57,7 @@ def hide_settings(settings: Settings) -> None:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             hide(value.get_secret_value())
-    for address in (settings.database_url, settings.mlflow_tracking_uri):
+    for address in (settings.database_address, settings.mlflow_tracking_uri):
         try:
             password = make_url(address).password if address else None
         except ArgumentError:

@@ -16,6 +16,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 
 OTHER = "other"
+NO_HTTP = "(not HTTP)"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 ACTIONS = frozenset(
     f"{what}_{done}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from backend.described import Description, described
 from backend.metrics import REGISTRY
 from backend.metrics_database import DatabaseFigures
 from backend.metrics_files import counts_of
@@ -14,6 +15,7 @@ bp = Blueprint("metrics", __name__)
 
 
 @bp.get("/metrics")
+@described(Description(media="text/plain"))
 def metrics() -> Response:
     """What Prometheus reads: counts and times of all processes, and the figures of the database."""
     settings = services().settings

@@ -10,7 +10,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from backend.metrics import count_request
 
 NO_ROUTE = "(no route)"
-NO_HTTP = "(not HTTP)"
 
 
 class CountedRequests:
