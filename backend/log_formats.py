@@ -20,8 +20,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = log_fields()
         more = len(fields.get("request_ids") or [None]) - 1
-        shown = f" [{fields['request_id']}{f' +{more}' if more else ''}]"
-        record.request = shown if fields.get("request_id") else ""
+        number = fields.get("request_id")
+        record.request = f" [{number}{f' +{more}' if more else ''}]" if number else ""
         return scrubbed(super().format(record))
 
 

@@ -33,7 +33,7 @@ _PATTERNS = (
         r"\1\2",
     ),
     (re.compile(r"\b(ey[\w-]{8,})\.[\w-]+\.[\w-]*"), ""),
-    (re.compile(r"(://)[^\s/@:'\"]*:[^\s/@'\"]*@"), r"\1"),
+    (re.compile(r"(://)[^\s/@:'\"]*:[^\s/@'\"]*(?=@)"), r"\1"),
 )
 # What Label Studio's local files have in their query is a path, and tells which file it is.
 _QUERY = re.compile(r"(?<!/data/local-files/)\?[^\s'\"<>]*=[^\s'\"<>]*")

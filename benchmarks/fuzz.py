@@ -62,7 +62,6 @@ def fuzz(server: RealServer, folder: Path, count: int, seed: int) -> dict[str, A
     return {
         "requests": fuzzer.found.sent,
         "statuses": dict(sorted(fuzzer.found.statuses.items())),
-        "routes": len(fuzzer.found.routes),
         "faults": fuzzer.found.faults,
         "canary_connections": fuzzer.canary.close(),
         "raw": len(raw),

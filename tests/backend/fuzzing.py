@@ -30,7 +30,6 @@ class Findings:
 
     sent: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
-    routes: Counter[str] = field(default_factory=Counter)
     faults: dict[str, str] = field(default_factory=dict)
 
     def fault(self, kind: str, what: str) -> None:
@@ -153,7 +152,6 @@ class Fuzzer:
         request = answer.request
         self.found.statuses[answer.status_code] += 1
         path = requests.compat.urlsplit(request.url).path
-        self.found.routes[f"{request.method} {path}"[:40]] += 1
         if answer.status_code >= 500:
             self.found.fault(f"{request.method} {path[:40]}: {answer.status_code}", shown)
         if b"Traceback (most" in answer.content:

@@ -30,8 +30,9 @@ from tests.backend.conftest import Tables
 from tests.backend.saved_versions import save_version
 
 REPOSITORY = Path(__file__).parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 30.0
+SECONDS = 120.0
 PASSWORD = "planted-password-of-the-tests"
 API_TOKEN = "planted-token-of-the-tests"
 WEBHOOK_SECRET = "planted-webhook-secret-of-the-tests"
@@ -63,13 +64,18 @@ def environment(
     }
 
 
-def prepare(folder: Path) -> None:
-    """Write random weights, and a project 1 whose v1 has learned from six embedded images."""
+def write_weights(folder: Path) -> None:
+    """Random weights of the smallest network."""
     (folder / "weights").mkdir(parents=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         state = torchvision.models.get_model("mobilenet_v3_small", weights=None).state_dict()
     torch.save(state, folder / "weights" / "mobilenet_v3_small.pth")
+
+
+def prepare(folder: Path) -> None:
+    """Write weights, and a project 1 whose v1 has learned from six embedded images."""
+    write_weights(folder)
     settings = Settings(
         data_dir=folder / "data",
         weights_dir=folder / "weights",
@@ -109,7 +115,9 @@ class RealServer:
         self.port = int(variables["TIEBREAK_PORT"])
         self.url = f"http://127.0.0.1:{self.port}"
         self.auth = ("tiebreak", PASSWORD)
-        self.client = httpx.Client(base_url=self.url, auth=self.auth, timeout=30, trust_env=False)
+        self.client = httpx.Client(
+            base_url=self.url, auth=self.auth, timeout=SECONDS, trust_env=False
+        )
         self._process = start("serve", self.log, variables)
         self._wait_until_it_answers()
 
