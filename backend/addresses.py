@@ -152,7 +152,9 @@ class CheckedBackend(httpcore.NetworkBackend):
         try:
             found = self._resolver(host, port)
         except (OSError, ValueError):  # ValueError: a name that cannot be encoded
-            raise ImageError(f"The host {host} is not known.", retry=True) from None
+            raise ImageError(
+                f"The host {host} is not known.", retry=True, cause="unreachable"
+            ) from None
         if (host, port) == self._trusted:
             return list(found)
         allowed = [address for address in found if self._may(address)]
@@ -163,6 +165,7 @@ class CheckedBackend(httpcore.NetworkBackend):
                 retry=False,
                 mend="If images are meant to come from there, add its network to"
                 f' TIEBREAK_IMAGE_ALLOWED_NETWORKS, such as ["{found[0] if found else host}"].',
+                cause="address refused",
             )
         return allowed
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 from sqlalchemy import select
 
+from backend.answers import ProjectAnswer, ProjectsAnswer
+from backend.described import Description, described
+from backend.payloads import LARGEST_ID
 from backend.projects import list_versions, project_status
 from backend.services import services
 from backend.tables import Project
@@ -14,6 +17,7 @@ bp = Blueprint("api", __name__, url_prefix="/api")
 
 
 @bp.get("/projects")
+@described(Description(answer=ProjectsAnswer))
 def projects() -> Response:
     """How every project stands."""
     settings = services().settings
@@ -25,11 +29,13 @@ def projects() -> Response:
 
 
 @bp.get("/projects/<int:project_id>")
+@described(Description(answer=ProjectAnswer))
 def project(project_id: int) -> Response:
     """How one project stands, with all its versions."""
     settings = services().settings
     with services().store.read() as session:
-        row = session.get(Project, project_id)
+        # A number that no database keeps would be an error there.
+        row = session.get(Project, project_id) if project_id <= LARGEST_ID else None
         if row is None:
             raise RequestError(
                 404,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from flask import Flask
 
-from backend import api, pages, protocol
+from backend import api, metrics_page, openapi_page, pages, protocol
 from backend.champion import Champions
 from backend.doors import close_doors
 from backend.engine import LocalEngine
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.predictor import Predictor
+from backend.request_ids import RequestIds
+from backend.request_metrics import CountedRequests
 from backend.services import Services
 from backend.settings import Settings, label_studio_access
 from backend.store import Store
@@ -36,6 +38,9 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)
+    app.register_blueprint(metrics_page.bp)
+    app.register_blueprint(openapi_page.bp)
     register_error_handlers(app)
     close_doors(app, settings)
+    app.wsgi_app = RequestIds(CountedRequests(app.wsgi_app))  # type: ignore[method-assign]
     return app

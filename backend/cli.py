@@ -87,8 +87,12 @@ def serve(as_json: Json = False) -> dict[str, Any] | None:
 def trainer(as_json: Json = False) -> dict[str, Any] | None:
     """Run a trainer, the process that learns and keeps Label Studio's queue in order."""
     settings = load_settings()
-    configure_logging(settings)
+    configure_logging(settings, "trainer")
+    from backend.metrics_files import begin_run, share_counts
     from backend.trainer import run_trainer
+
+    begin_run(settings.data_dir, "trainer")
+    share_counts()
 
     if as_json:
         print(json.dumps({"pid": os.getpid()}), flush=True)

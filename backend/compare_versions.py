@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from backend.dataset import LabelledImages, in_common, labelled_images
 from backend.grading import class_probabilities, grade
 from backend.judging import count_look
 from backend.predictions import head_of
-from backend.projects import version_json
+from backend.projects import VersionJson, version_json
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import controls_of
@@ -33,7 +32,7 @@ class Comparison:
     """
 
     project: int
-    versions: list[dict[str, Any]]
+    versions: list[VersionJson]
     note: str = ""
     images: int = 0
     accuracies: tuple[float | None, float | None] = (None, None)

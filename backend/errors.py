@@ -33,16 +33,32 @@ class DataError(TiebreakError):
     """Labelled images for an experiment cannot be read or used; the message says which and why."""
 
 
+CAUSES = (
+    "address refused",
+    "unreachable",
+    "timeout",
+    "unauthorized",
+    "answer",
+    "too large",
+    "label studio",
+    "disk",
+    "download",
+    "decode",
+)
+"""Why an image cannot be had, as it is counted; the last two where nothing narrower is known."""
+
+
 class ImageError(TiebreakError):
-    """An image cannot be had.
+    """An image cannot be had. ``cause`` is one of :data:`CAUSES`, or empty.
 
     ``retry`` is true when trying again later may succeed (a time-out, a 5xx), false when it
     cannot (not an image, too large, an address that is not allowed).
     """
 
-    def __init__(self, message: str, *, retry: bool, mend: str = "") -> None:
+    def __init__(self, message: str, *, retry: bool, mend: str = "", cause: str = "") -> None:
         super().__init__(message, mend=mend)
         self.retry = retry
+        self.cause = cause
 
 
 class LabelStudioError(TiebreakError):

@@ -162,7 +162,9 @@ class GuardedHttp:
         try:
             return self._label_studio.authorization(renew=renew)
         except LabelStudioError as error:
-            raise ImageError(error.message, retry=True, mend=error.mend) from None
+            raise ImageError(
+                error.message, retry=True, mend=error.mend, cause="label studio"
+            ) from None
 
     @contextmanager
     def _open(self, url: httpx.URL, authorization: str | None) -> Iterator[httpcore.Response]:
@@ -193,17 +195,24 @@ class GuardedHttp:
         try:
             yield
         except httpcore.ConnectTimeout:
-            raise ImageError(f"{host} does not answer in time.", retry=True) from None
+            raise ImageError(
+                f"{host} does not answer in time.", retry=True, cause="timeout"
+            ) from None
         except httpcore.TimeoutException:
             raise ImageError(
                 f"{host} took longer than {self._seconds:g} s.",
                 retry=True,
                 mend="TIEBREAK_IMAGE_TIMEOUT is the limit.",
+                cause="timeout",
             ) from None
         except httpcore.ConnectError as error:
-            raise ImageError(f"{host} cannot be reached ({error}).", retry=True) from None
+            raise ImageError(
+                f"{host} cannot be reached ({error}).", retry=True, cause="unreachable"
+            ) from None
         except httpcore.NetworkError:
-            raise ImageError(f"{host} broke the connection.", retry=True) from None
+            raise ImageError(
+                f"{host} broke the connection.", retry=True, cause="unreachable"
+            ) from None
         except httpcore.RemoteProtocolError:
             raise ImageError(f"The answer of {host} is cut off or not HTTP.", retry=True) from None
         except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
@@ -225,16 +234,17 @@ class GuardedHttp:
         if self._is_own(url):
             if status in (401, 403):
                 message = f"Label Studio refuses the token ({status})."
-                return ImageError(message, retry=True, mend=_REFUSED_MEND)
+                return ImageError(message, retry=True, mend=_REFUSED_MEND, cause="unauthorized")
             host = f"Label Studio ({host})"
             if status == 404:
                 return ImageError(
                     f"{host} answered 404.",
                     retry=False,
                     mend="The file is gone, or no storage of the project covers it.",
+                    cause="answer",
                 )
         retry = status in _LATER or status >= 500
-        return ImageError(f"{host} answered {status}.", retry=retry)
+        return ImageError(f"{host} answered {status}.", retry=retry, cause="answer")
 
 
 def _redirected(url: httpx.URL, location: str) -> httpx.URL:
@@ -283,4 +293,5 @@ class _Body:
             f"The file is larger than {self._limit:,} bytes.",
             retry=False,
             mend="TIEBREAK_IMAGE_MAX_BYTES is the limit.",
+            cause="too large",
         )

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.finetune_files import RESULT
+from backend.log_context import exported
+from backend.metrics_files import without_counts
 from backend.supervise import LEASH, signal_group
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class FineTuneSlot:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_thread_limits()},
+                env={**without_counts(dict(os.environ)), **exported(), **_thread_limits()},
                 start_new_session=True,
             )
         self._child = _Child(number, project_id, process)

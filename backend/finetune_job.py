@@ -42,6 +42,9 @@ from backend.finetune_files import (
     write,
 )
 from backend.images import WorkingCopies
+from backend.log_context import imported
+from backend.logs import configure_logging
+from backend.settings import load_settings
 from model.errors import ArgumentError, TiebreakError, WeightsError
 
 if TYPE_CHECKING:
@@ -58,8 +61,7 @@ READERS = 4
 
 def main(folder: Path) -> int:
     """Fine-tune what the job says; the exit code. ``result.json`` says what came of it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with _alone_in(folder) as alone:
+    with imported(), _alone_in(folder) as alone:
         if not alone:
             return BUSY
         before = read(folder, RESULT, Result)
@@ -222,4 +224,5 @@ def control_labels(controls: Sequence[JobControl], rows: Sequence[JobRow]) -> li
 
 
 if __name__ == "__main__":
+    configure_logging(load_settings(), "fine-tune")
     sys.exit(main(Path(sys.argv[1])))

@@ -11,9 +11,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pydantic import ConfigDict, with_config
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
+from backend.log_context import request_id
 from backend.store import Store
 from backend.tables import FineTune, Hint, Project, version_name
 
@@ -52,7 +55,13 @@ def want_fine_tune(store: Store, project_id: int, *, asked: bool) -> tuple[int, 
         row = under_way(session, project_id)
         new = row is None
         if row is None:
-            row = FineTune(project_id=project_id, state=WAITING, asked=asked, wanted_at=time.time())
+            row = FineTune(
+                project_id=project_id,
+                state=WAITING,
+                asked=asked,
+                wanted_at=time.time(),
+                request_id=request_id(),
+            )
             session.add(row)
             session.flush()
         session.add(_wake(project_id))
@@ -70,7 +79,26 @@ def cancel_fine_tune(store: Store, project_id: int) -> int | None:
         return row.id
 
 
-def fine_tune_json(row: FineTune) -> dict[str, Any]:
+@with_config(ConfigDict(extra="forbid"))
+class FineTuneJson(TypedDict):
+    """A fine-tune as :func:`fine_tune_json` gives it."""
+
+    id: int
+    state: str
+    sentence: str
+    labels: int
+    asked: bool
+    attempts: int
+    reason: str
+    backbone: str
+    version: str | None
+    wanted_at: float
+    started_at: float | None
+    finished_at: float | None
+    progress: dict[str, Any]
+
+
+def fine_tune_json(row: FineTune) -> FineTuneJson:
     """A fine-tune as plain values."""
     return {
         "id": row.id,

@@ -51,6 +51,8 @@ from backend.finetunes import (
     want_fine_tune,
 )
 from backend.judging import count_look
+from backend.log_context import following, log_context
+from backend.metrics import FINETUNE_SECONDS
 from backend.pool import count_images, embed_chunk, remember_failure
 from backend.supervise import how_it_ended, tail
 from backend.sync import AGREED, controls_of
@@ -98,6 +100,10 @@ class FineTuning:
         row = self._under_way()
         if row is None:
             return False
+        with log_context(**following([row.request_id])):
+            return self._tend(row)
+
+    def _tend(self, row: FineTune) -> bool:
         if row.cancel or self._gone():
             return self._cancel(row)
         if row.state == WAITING:
@@ -113,6 +119,10 @@ class FineTuning:
             return self._want_when_due()
         if row.cancel or row.state not in (JUDGING, EMBEDDING):
             return False
+        with log_context(**following([row.request_id])):
+            return self._work(row)
+
+    def _work(self, row: FineTune) -> bool:
         tuned = find_tuned(tuned_folder(self.tools.settings.data_dir), row.backbone)
         if tuned is None or tuned.base != self.tools.engine.backbone:
             what = "is missing" if tuned is None else "is not of the backbone that is set now"
@@ -388,6 +398,7 @@ class FineTuning:
     def _end(self, row: FineTune, state: str, reason: str, **values: Any) -> bool:
         """Write the end down, and clean up."""
         self._update(row, state=state, reason=reason, finished_at=time.time(), **values)
+        FINETUNE_SECONDS.labels(state).observe(time.time() - (row.started_at or row.wanted_at))
         log.info("project %d: %s: %s", self.project_id, sentence(row), reason)
         shutil.rmtree(
             project_folder(self.tools.settings.data_dir, self.project_id), ignore_errors=True

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 
+from backend.gunicorn_worker import Log
+from backend.logs import configure_logging
+from backend.metrics_files import begin_run
 from backend.settings import load_settings
 
 _settings = load_settings()
+configure_logging(_settings, "server")
+begin_run(_settings.data_dir, "server")
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.workers
-worker_class = "backend.draining.DrainingWorker"
+worker_class = "backend.gunicorn_worker.Worker"
+logger_class = Log
 threads = _settings.threads
 timeout = 120
 graceful_timeout = math.ceil(_settings.graceful_seconds)

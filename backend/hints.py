@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 
+from backend.log_context import MOST_REQUESTS, request_id
 from backend.store import Store
 from backend.tables import Hint, Project
 
@@ -27,6 +28,8 @@ class Look:
     everything: bool
     task_ids: tuple[int, ...]
     newest_at: float
+    request_ids: tuple[str, ...] = ()
+    """The requests that left them, the newest last."""
 
 
 def add_hint(
@@ -45,6 +48,7 @@ def add_hint(
                 action=action,
                 task_ids=None if task_ids is None else sorted(set(task_ids)),
                 created_at=time.time(),
+                request_id=request_id(),
             )
         )
     return True
@@ -60,13 +64,22 @@ def pending_look(store: Store, project_id: int) -> Look | None:
         return None
     task_ids = sorted({t for hint in hints for t in hint.task_ids or ()})
     everything = any(h.task_ids is None for h in hints) or len(task_ids) > EVERYTHING_ABOVE
-    return Look(hints[-1].id, everything, tuple(task_ids), hints[-1].created_at)
+    request_ids = tuple(hint.request_id for hint in hints if hint.request_id)[-MOST_REQUESTS:]
+    return Look(hints[-1].id, everything, tuple(task_ids), hints[-1].created_at, request_ids)
 
 
 def forget_hints(store: Store, project_id: int, last_id: int) -> None:
-    """Drop the hints that a finished look has covered."""
+    """Drop the hints that a finished look has covered. Whose they were is kept with the project,
+    until what they were about is learned."""
+    covered = (Hint.project_id == project_id, Hint.id <= last_id)
     with store.write() as session:
-        session.execute(delete(Hint).where(Hint.project_id == project_id, Hint.id <= last_id))
+        followed = session.scalars(
+            select(Hint.request_id).where(*covered, Hint.request_id != "").order_by(Hint.id)
+        ).all()
+        session.execute(delete(Hint).where(*covered))
+        project = session.get(Project, project_id)
+        if project is not None and followed:
+            project.following = [*project.following, *followed][-MOST_REQUESTS:]
 
 
 def hinted_projects(store: Store) -> Iterable[int]:

@@ -31,6 +31,7 @@ from backend.addresses import Resolver, parse_networks, resolve
 from backend.decode import decode_image
 from backend.errors import ImageError, LabelStudioError
 from backend.fetch import GuardedHttp, LabelStudioAccess
+from backend.metrics import count_fetch_failure, count_fetched
 from backend.settings import Settings
 from model.errors import ArgumentError
 
@@ -125,6 +126,7 @@ class WorkingCopies:
                 retry=True,
                 mend="Free some space there, or set TIEBREAK_DATA_DIR to a folder that can be"
                 " written to.",
+                cause="disk",
             ) from None
 
     def _sweep(self) -> None:
@@ -191,12 +193,18 @@ class ImageFetcher:
         be secret or long.
         """
         uri = uri.strip()
+        stage = "download"
         try:
-            return self.copies.put(self._bytes(uri, task_id))
+            data = self._bytes(uri, task_id)
+            stage = "decode"
+            digest = self.copies.put(data)
         except ImageError as error:
+            count_fetch_failure(error.cause or stage)
             raise ImageError(
                 f"{shortened(uri)}: {error.message}", retry=error.retry, mend=error.mend
             ) from None
+        count_fetched()
+        return digest
 
     def _bytes(self, uri: str, task_id: int) -> bytes:
         found = _SCHEME.match(uri)
@@ -229,7 +237,9 @@ class ImageFetcher:
         try:
             return self._needed().resolve_url(task_id, uri)
         except LabelStudioError as error:
-            raise ImageError(error.message, retry=True, mend=error.mend) from None
+            raise ImageError(
+                error.message, retry=True, mend=error.mend, cause="label studio"
+            ) from None
 
 
 def _on_label_studio(label_studio: LabelStudioAccess, path: str) -> str:
@@ -270,6 +280,7 @@ def _too_large(max_bytes: int) -> ImageError:
         f"The file is larger than {max_bytes:,} bytes.",
         retry=False,
         mend="TIEBREAK_IMAGE_MAX_BYTES is the limit.",
+        cause="too large",
     )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+LARGEST_ID = 2**31 - 1
+"""Label Studio numbers projects and tasks from 1 to this."""
 
 
 def _as_list(value: object) -> object:
@@ -16,6 +19,27 @@ def _as_list(value: object) -> object:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not have a NUL character in it")
+    return value
+
+
+def _numbered(value: str) -> str:
+    if int(value.partition(".")[0]) > LARGEST_ID:
+        raise ValueError(f"there is no project of a number above {LARGEST_ID}")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+"""PostgreSQL keeps no text with a NUL character in it."""
+Number = Annotated[int, Field(ge=0, le=LARGEST_ID)]
+ProjectName = Annotated[
+    str, Field(pattern=r"^[0-9]{1,10}(\.[0-9]{1,29})?$"), AfterValidator(_numbered)
+]
+"""A project as Label Studio names it to its backends: its number, a dot, and when it was made."""
 
 
 class Payload(BaseModel):
@@ -27,31 +51,43 @@ class Payload(BaseModel):
 class RemoteId(Payload):
     """Something of which only the number is used."""
 
-    id: int = Field(ge=0)
+    id: Number
 
 
-class RemoteAnnotation(RemoteId):
+class RemoteAnnotation(Payload):
     """An annotation, as far as a webhook is followed."""
 
-    task: int | None = None
+    task: Number | None = None
 
 
 class RemoteProject(RemoteId):
     """A project, as far as a webhook is followed."""
 
-    title: str = ""
-    label_config: str | None = None
+    title: Text = Field("", max_length=1000)
+    label_config: Text | None = Field(None, max_length=5_000_000)
+
+
+RemoteIds = Annotated[
+    list[RemoteId],
+    BeforeValidator(_as_list, json_schema_input_type=list[RemoteId] | RemoteId | None),
+]
+RemoteAnnotations = Annotated[
+    list[RemoteAnnotation],
+    BeforeValidator(
+        _as_list, json_schema_input_type=list[RemoteAnnotation] | RemoteAnnotation | None
+    ),
+]
 
 
 class WebhookPayload(Payload):
     """Body of ``POST /webhook``."""
 
-    action: str = Field(min_length=1, max_length=60)
+    action: Text = Field(min_length=1, max_length=60)
     project: RemoteProject
-    task: Annotated[list[RemoteId], BeforeValidator(_as_list)] = []
-    tasks: Annotated[list[RemoteId], BeforeValidator(_as_list)] = []
-    annotation: Annotated[list[RemoteAnnotation], BeforeValidator(_as_list)] = []
-    annotations: Annotated[list[RemoteAnnotation], BeforeValidator(_as_list)] = []
+    task: RemoteIds = []
+    tasks: RemoteIds = []
+    annotation: RemoteAnnotations = []
+    annotations: RemoteAnnotations = []
 
     @property
     def task_ids(self) -> list[int]:
@@ -64,8 +100,8 @@ class WebhookPayload(Payload):
 class SetupPayload(Payload):
     """Body of ``POST /setup``."""
 
-    project: str = Field(pattern=r"^\d+(\.\d+)?$", max_length=40)
-    label_config: str = Field(alias="schema", max_length=5_000_000)
+    project: ProjectName
+    label_config: Text = Field(alias="schema", max_length=5_000_000)
 
     @property
     def project_id(self) -> int:
@@ -76,7 +112,7 @@ class SetupPayload(Payload):
 class PredictTask(Payload):
     """One task of ``POST /predict``."""
 
-    id: int | None = None
+    id: Number | None = None
     data: dict[str, Any] = {}
 
 
@@ -84,8 +120,8 @@ class PredictPayload(Payload):
     """Body of ``POST /predict``."""
 
     tasks: list[PredictTask]
-    project: str | None = Field(None, pattern=r"^\d+(\.\d+)?$", max_length=40)
-    label_config: str | None = Field(None, max_length=5_000_000)
+    project: ProjectName | None = None
+    label_config: Text | None = Field(None, max_length=5_000_000)
 
     @property
     def project_id(self) -> int | None:
@@ -97,5 +133,9 @@ class TrainPayload(Payload):
     """Body of ``POST /train``: a project, as a number or as Label Studio's object."""
 
     project: Annotated[
-        RemoteProject, BeforeValidator(lambda v: {"id": v} if isinstance(v, int | str) else v)
+        RemoteProject,
+        BeforeValidator(
+            lambda v: {"id": v} if isinstance(v, int | str) else v,
+            json_schema_input_type=RemoteProject | Number,
+        ),
     ]

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from backend.log_context import exported
+from backend.metrics_files import without_counts
 from backend.supervise import LEASH, signal_group
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,11 @@ class PayoffSlot:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **dict.fromkeys(threads, "1")},
+                env={
+                    **without_counts(dict(os.environ)),
+                    **exported(),
+                    **dict.fromkeys(threads, "1"),
+                },
                 start_new_session=True,
             )
         self.project_id, self.version = project_id, version

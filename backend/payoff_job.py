@@ -19,7 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.label_config import Control
+from backend.log_context import imported
+from backend.logs import configure_logging
 from backend.payoff import Look
+from backend.settings import load_settings
 from model.head import power_normalise
 from model.payoff import Comparison, Labelled, Stage, Verdict
 from model.pool_prior import PoolPrior
@@ -97,4 +100,6 @@ def _look(told: Mapping[str, Any], arrays: Mapping[str, Any], i: int) -> Look:
 
 if __name__ == "__main__":
     os.nice(NICE)
-    run_job(Path(sys.argv[1]))
+    configure_logging(load_settings(), "comparison")
+    with imported():
+        run_job(Path(sys.argv[1]))

@@ -23,6 +23,8 @@ from sqlalchemy.orm import Session
 from backend.engine import LocalEngine
 from backend.errors import ImageError
 from backend.images import ImageFetcher, WorkingCopies
+from backend.log_context import carried
+from backend.metrics import count_embedded
 from backend.store import Store
 from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
 
@@ -67,7 +69,7 @@ def embed_chunk(
     if not wanted:
         return 0
     with ThreadPoolExecutor(workers) as threads:
-        fetched = list(threads.map(lambda row: _fetch(fetcher, copies, *row), wanted))
+        fetched = list(threads.map(carried(lambda row: _fetch(fetcher, copies, *row)), wanted))
     _remember_sources(store, {row[0]: result for row, result in zip(wanted, fetched, strict=True)})
     images = {r.digest: r.image for r in fetched if r.digest and r.image is not None}
     embed_images(store, engine, images, backbone)
@@ -80,7 +82,9 @@ def embed_images(
     """Embed images by digest and keep the embeddings."""
     if not images:
         return
+    began = time.perf_counter()
     vectors = engine.embed(list(images.values()), backbone)
+    count_embedded(len(images), time.perf_counter() - began)
     with store.write() as session:
         for digest, vector in zip(images, vectors, strict=True):
             row = Embedding(digest=digest, backbone=backbone, vector=to_bytes(vector))

@@ -19,6 +19,8 @@ from backend.errors import ImageError, LabelConfigError
 from backend.groups import leaders_of
 from backend.images import ImageFetcher, WorkingCopies
 from backend.label_config import Control, parse_label_config
+from backend.log_context import carried
+from backend.metrics import EMBEDDING_LOOKUPS, PREDICTIONS
 from backend.orders import RANDOM, measure_of, newest_order, place_tasks, pushed_scores
 from backend.payloads import PredictTask
 from backend.pool import (
@@ -80,13 +82,14 @@ class Predictor:
         # A caller may send tasks without a number, and the same one twice.
         numbers = [task.id or -1 - position for position, task in enumerate(tasks)]
         if artifact is None:
-            said = self._unlearned(project_id, numbers, uris)
+            said, made = self._unlearned(project_id, numbers, uris), set[str]()
             leaders = self._leaders(project_id, uris)
         else:
-            vectors = self._vectors(artifact, tasks, uris)
+            vectors, made = self._vectors(artifact, tasks, uris)
             leaders = self._leaders(project_id, uris)
             said = self._said(artifact, controls, order, vectors, uris, leaders)
         for position in range(len(tasks)):
+            PREDICTIONS.labels(_source(artifact, position in said, uris[position], made)).inc()
             if position not in said:
                 log.warning("task %s: no image, so it is served last", tasks[position].id)
         places = self._places(project_id, order, numbers, said, leaders)
@@ -205,8 +208,9 @@ class Predictor:
         artifact: Artifact,
         tasks: Sequence[PredictTask],
         uris: Sequence[Mapping[str, str]],
-    ) -> dict[str, NDArray[Any]]:
-        """URI → embedding (width,), for every image that can be had in time."""
+    ) -> tuple[dict[str, NDArray[Any]], set[str]]:
+        """URI → embedding (width,), for every image that can be had in time; and the URIs whose
+        embedding was not kept already."""
         task_of = {
             uri: task.id or 0
             for task, found in zip(tasks, uris, strict=True)
@@ -214,8 +218,10 @@ class Predictor:
         }
         vectors = self._cached(artifact.backbone, list(task_of))
         missing = [uri for uri in task_of if uri not in vectors]
+        EMBEDDING_LOOKUPS.labels("hit").inc(len(vectors))
+        EMBEDDING_LOOKUPS.labels("miss").inc(len(missing))
         if not missing:
-            return vectors
+            return vectors, set()
         try:
             if not self._engine.can_embed(artifact.backbone):
                 log.warning(
@@ -224,7 +230,7 @@ class Predictor:
                     artifact.backbone,
                     self._engine.backbone,
                 )
-                return vectors
+                return vectors, set(missing)
             deadline = time.monotonic() + self._settings.predict_seconds
             for start in range(0, len(missing), BATCH):
                 if time.monotonic() > deadline:
@@ -233,7 +239,7 @@ class Predictor:
                 self._embed(missing[start : start + BATCH], task_of, artifact.backbone)
         except TiebreakError as error:
             log.error("no new image can be embedded: %s", error)
-        return vectors | self._cached(artifact.backbone, missing)
+        return vectors | self._cached(artifact.backbone, missing), set(missing)
 
     def _cached(self, backbone: str, uris: Sequence[str]) -> dict[str, NDArray[Any]]:
         by_key = {source_key(uri): uri for uri in uris}
@@ -264,5 +270,16 @@ class Predictor:
             return digest, image
 
         with ThreadPoolExecutor(self._settings.image_workers) as threads:
-            images = dict(pair for pair in threads.map(fetch, uris) if pair is not None)
+            images = dict(pair for pair in threads.map(carried(fetch), uris) if pair is not None)
         embed_images(self._store, self._engine, images, backbone)
+
+
+def _source(
+    artifact: Artifact | None, answered: bool, uris: Mapping[str, str], made: Collection[str]
+) -> str:
+    """Where the embedding of a task's image came from, in a word."""
+    if not answered:
+        return "missing"
+    if artifact is None:
+        return "unlearned"
+    return "embedded" if any(uri in made for uri in uris.values()) else "cached"

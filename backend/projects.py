@@ -6,10 +6,12 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import ConfigDict, with_config
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
-from backend.finetunes import fine_tune_json, newest_fine_tune
+from backend.finetunes import FineTuneJson, fine_tune_json, newest_fine_tune
 from backend.hints import add_hint
 from backend.orders import wanted_name
 from backend.outlook_text import outlook_json
@@ -50,6 +52,22 @@ OUTSIDE_ADVICE = (
 )
 
 
+@with_config(ConfigDict(extra="forbid"))
+class VersionJson(TypedDict):
+    """A version as :func:`version_json` gives it."""
+
+    version: str
+    kept: bool
+    reason: str
+    labels: int
+    backbone: str
+    created_at: float
+    metrics: dict[str, Any]
+    serves: bool
+    pruned: bool
+
+
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class ControlStatus:
     """Labels of one control.
@@ -68,6 +86,7 @@ class ControlStatus:
     advice: str
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class ProjectStatus:
     """How a project stands."""
@@ -91,11 +110,11 @@ class ProjectStatus:
     error: str
     config_problem: str
     trainer_alive: bool
-    last_version: dict[str, Any] | None
+    last_version: VersionJson | None
     audit_labels: int
     near_duplicates: int
     outlook: dict[str, Any]
-    finetune: dict[str, Any] | None
+    finetune: FineTuneJson | None
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -163,7 +182,7 @@ def trainer_alive(session: Session, lease_seconds: float) -> bool:
     return newest is not None and newest > time.time() - lease_seconds
 
 
-def version_json(version: Version, champion: int, *, whole: bool = False) -> dict[str, Any]:
+def version_json(version: Version, champion: int, *, whole: bool = False) -> VersionJson:
     """A version as plain values; ``serves`` when it is the champion.
 
     The metrics of every class, and the images that flipped, only where the ``whole`` is wanted.
@@ -193,7 +212,7 @@ def newest_version(
     return next((row for row in rows if row.kept or "finetune" not in row.metrics), None)
 
 
-def list_versions(session: Session, project_id: int) -> list[dict[str, Any]]:
+def list_versions(session: Session, project_id: int) -> list[VersionJson]:
     """Every version of a project, the newest first, refused ones included."""
     query = select(Version).where(Version.project_id == project_id).order_by(Version.number.desc())
     champion = session.scalar(select(Project.champion).where(Project.id == project_id)) or 0

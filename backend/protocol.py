@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TypeVar
 
 from flask import Blueprint, Response, jsonify, request
 from pydantic import ValidationError
 from sqlalchemy import select
 
+from backend.answers import (
+    HealthAnswer,
+    NotedAnswer,
+    PredictAnswer,
+    SetupAnswer,
+    VersionsAnswer,
+)
 from backend.bodies import read_body
+from backend.described import Description, described
 from backend.errors import LabelConfigError
 from backend.hints import add_hint
 from backend.label_config import parse_label_config
+from backend.log_context import note
+from backend.metrics import count_webhook
+from backend.openapi import NUMBER
 from backend.orders import wanted_name
 from backend.payloads import (
+    LARGEST_ID,
     Payload,
     PredictPayload,
     RemoteProject,
@@ -37,15 +50,18 @@ Body = TypeVar("Body", bound=Payload)
 
 
 @bp.get("/health")
+@described(Description(answer=HealthAnswer, open=True))
 def health() -> Response:
     """Say that the server answers. Touches neither the database nor the network."""
     return jsonify(status="UP", model_class="Tiebreak")
 
 
 @bp.post("/setup")
+@described(Description(answer=SetupAnswer, body=SetupPayload))
 def setup() -> Response:
     """Register a project with its config; answer the order that serves it."""
     payload = _body(SetupPayload)
+    note(project=payload.project_id)
     try:
         parse_label_config(payload.label_config)
     except LabelConfigError as error:
@@ -57,12 +73,19 @@ def setup() -> Response:
 
 
 @bp.post("/predict")
+@described(Description(answer=PredictAnswer, body=PredictPayload))
 def predict() -> Response:
     """Predict tasks: exactly one entry per task, in their order."""
     payload = _body(PredictPayload)
     project_id = payload.project_id
     if project_id is None:
-        raise RequestError(400, "no_project", "The payload names no project.")
+        raise RequestError(
+            400,
+            "no_project",
+            "The payload names no project.",
+            'Name it, as in "project": "1.1795313858".',
+        )
+    note(project=project_id)
     most = services().settings.predict_max_tasks
     if len(payload.tasks) > most:
         raise RequestError(
@@ -84,9 +107,12 @@ def predict() -> Response:
 
 
 @bp.post("/webhook")
+@described(Description(answer=NotedAnswer, body=WebhookPayload))
 def webhook() -> Response:
     """Keep a hint and answer at once; the trainer follows it."""
     payload = _body(WebhookPayload)
+    note(project=payload.project.id)
+    count_webhook(payload.action)
     train = payload.action == "START_TRAINING"
     task_ids: list[int] | None = payload.task_ids or None
     if payload.action in PROJECT_ACTIONS and not _config_changed(payload.project):
@@ -96,17 +122,20 @@ def webhook() -> Response:
 
 
 @bp.post("/train")
+@described(Description(answer=NotedAnswer, body=TrainPayload))
 def train() -> Response:
     """Ask for a training now; the same as Label Studio's Start Training button."""
     payload = _body(TrainPayload)
+    note(project=payload.project.id)
     _hint(payload.project, "START_TRAINING", None, train=True)
     return jsonify(status="noted")
 
 
 @bp.get("/versions")
+@described(Description(answer=VersionsAnswer, query={"project": NUMBER}))
 def versions() -> Response:
     """Names of the versions that served or serve. Label Studio asks without naming a project."""
-    wanted = request.args.get("project", type=int)
+    wanted = _wanted_project()
     with services().store.read() as session:
         query = select(Version.number).where(Version.kept, ~Version.pruned).distinct()
         if wanted is not None:
@@ -128,6 +157,21 @@ def _body(model: type[Body]) -> Body:
             f"{where}: {first['msg']}.",
             "Send JSON as docs/api.md describes it.",
         ) from None
+
+
+def _wanted_project() -> int | None:
+    """The project that the query names, if it names one."""
+    sent = request.args.get("project")
+    if sent is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,10}", sent) or int(sent) > LARGEST_ID:
+        raise RequestError(
+            400,
+            "bad_project",
+            "project: not the number of a project.",
+            "Give a number, as in /versions?project=1.",
+        )
+    return int(sent)
 
 
 def _config_changed(project: RemoteProject) -> bool:

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 
-from backend.dataset import learning_state
+from backend.dataset import LearningState, learning_state
 from backend.finetuning import FineTuning
-from backend.hints import forget_hints, pending_look
+from backend.hints import Look, forget_hints, pending_look
 from backend.image_steps import ImageSteps
+from backend.log_context import following, log_context
+from backend.metrics import STEPS, TRAINING_SECONDS
 from backend.outlook_steps import OutlookSteps
 from backend.projects import newest_version, outside_labels
 from backend.queue_steps import QueueSteps
@@ -51,6 +53,7 @@ class Reconciler:
         self._waited: str | None = None
         self._tried_in_vain = ""
         self._webhooks = WebhookSteps(tools, project_id)
+        self._following: Sequence[str] = ()
         self._queue = QueueSteps(tools, project_id, self._say)
         self._images = ImageSteps(tools, project_id, self._say, self._wake_before)
         self._outlook = OutlookSteps(tools, project_id, self._wake_before)
@@ -80,10 +83,23 @@ class Reconciler:
             gone = self._project().gone
             if gone:
                 self._wait("the project no longer exists in Label Studio")
-            if not any(step() for step in ((self._look, self._finetuning.tend) if gone else steps)):
+            if not any(map(self._do, (self._look, self._finetuning.tend) if gone else steps)):
                 self._say("")
                 return self._wake_at
         return time.time()
+
+    def _do(self, step: Callable[[], bool]) -> bool:
+        """Do a step. What it logs names the requests whose hints were followed in this turn."""
+        name = step.__name__.lstrip("_")
+        with log_context(**following(self._following)):
+            try:
+                done = step()
+            except Exception:
+                STEPS.labels(name, "failed").inc()
+                raise
+        if done:
+            STEPS.labels(name, "done").inc()
+        return done
 
     # A step returns True when it did something: the first step is then asked again, so that a
     # new label never waits for a long row of chunks behind it.
@@ -96,6 +112,12 @@ class Reconciler:
         if look is None and not overdue:
             self._wake_before((project.looked_at or 0.0) + poll)
             return False
+        self._following = look.request_ids if look else ()
+        with log_context(**following(self._following)):
+            self._follow(look, project, overdue)
+        return True
+
+    def _follow(self, look: Look | None, project: Project, overdue: bool) -> None:
         if look is None or look.everything or overdue:
             self._say("comparing with Label Studio")
             report = self._look_widely(project)
@@ -116,7 +138,8 @@ class Reconciler:
                 report.removed,
                 report.changed_labels,
             )
-        return True
+        elif self._following:
+            log.debug("project %d: nothing has changed", self.project_id)
 
     def _look_widely(self, project: Project) -> SyncReport:
         compared = project.compared_at
@@ -146,9 +169,24 @@ class Reconciler:
         setup_changed = bool(project.champion) and state.setup != project.attempted_setup
         if not (asked or setup_changed or lost or self._due(project, state.changed, now)):
             return False
+        self._following = project.following
+        with log_context(**following(self._following)):
+            self._learn(project, state, champion, backbone, lost)
+        return True
+
+    def _learn(
+        self,
+        project: Project,
+        state: LearningState,
+        champion: Artifact | None,
+        backbone: str,
+        lost: bool,
+    ) -> None:
+        tools = self.tools
         self._say(f"training on {state.labels} labels")
         # A lost champion is learned anew from the same labels, with nothing to compare it with.
         rival = None if lost else champion
+        began = time.perf_counter()
         report = train(
             tools.store,
             tools.leases,
@@ -159,18 +197,20 @@ class Reconciler:
             project.champion,
             self._images.tuned(),
         )
+        TRAINING_SECONDS.labels(report.outcome).observe(time.perf_counter() - began)
         if report.version is not None:
             name = version_name(report.version)
             log.info("project %d: trained %s: %s", self.project_id, name, report.reason)
         if report.reason == TOO_LITTLE:
             self._tried_in_vain = state.digest
-        return True
 
     def _answer_request(self, project: Project) -> None:
-        """Take back a request for a training that has nothing to learn."""
-        if project.train_requested_at is not None:
+        """Take back a request for a training that has nothing to learn; nothing is followed then
+        either."""
+        if project.train_requested_at is not None or project.following:
             with self.tools.store.write() as session:
-                session.get_one(Project, self.project_id).train_requested_at = None
+                kept = session.get_one(Project, self.project_id)
+                kept.train_requested_at, kept.following = None, []
 
     def _up_to_date(self, project: Project, champion: Artifact | None) -> bool:
         self._answer_request(project)

@@ -135,6 +135,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much is logged"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines for people, or one JSON object a line"
+    )
 
     backbone: BackboneName = Field(
         "mobilenet_v2", description="Pretrained network that makes the embeddings"

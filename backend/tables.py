@@ -66,6 +66,8 @@ class Project(Base):
     pushing: Mapped[bool] = mapped_column(default=False)
     """A push began and was not seen to end, or the champion was changed by hand: ask Label Studio
     what it holds."""
+    following: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """Ids of the requests whose hints were followed and whose labels are not learned yet."""
     activity: Mapped[str] = mapped_column(Text, default="")
     waiting: Mapped[str] = mapped_column(Text, default="")
     error: Mapped[str] = mapped_column(Text, default="")
@@ -256,6 +258,8 @@ class FineTune(Base):
     progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     owner: Mapped[str] = mapped_column(String(120), default="")
     """The trainer whose child process learns."""
+    request_id: Mapped[str] = mapped_column(String(64), default="")
+    """The request that it follows."""
     wanted_at: Mapped[float] = mapped_column(Float)
     started_at: Mapped[float | None] = mapped_column(Float)
     finished_at: Mapped[float | None] = mapped_column(Float)
@@ -274,6 +278,8 @@ class Hint(Base):
     task_ids: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
     """The tasks to look at; everything, where it is empty."""
     created_at: Mapped[float] = mapped_column(Float)
+    request_id: Mapped[str] = mapped_column(String(64), default="")
+    """The request that left it; empty where none did."""
 
 
 class Lease(Base):

@@ -24,6 +24,7 @@ from backend.hints import hinted_projects
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases, owner_name
+from backend.log_context import log_context
 from backend.push import Pace
 from backend.reconciler import Reconciler
 from backend.settings import Settings, label_studio_access
@@ -123,6 +124,10 @@ class Trainer:
         if not leases.acquire(project_id):
             self._wake[project_id] = time.time() + leases.seconds / 3
             return
+        with log_context(project=project_id):
+            self._take_turn(project_id)
+
+    def _take_turn(self, project_id: int) -> None:
         turn_ends = time.monotonic() + TURN_SECONDS
 
         def stopping() -> bool:
@@ -140,7 +145,7 @@ class Trainer:
             self._failed(project_id, f"unexpected {type(error).__name__}; the log has the details")
             log.exception("project %d: unexpected error", project_id)
         finally:
-            leases.release(project_id)
+            self.tools.leases.release(project_id)
 
     def _failed(self, project_id: int, message: str) -> None:
         with self.tools.store.read() as session:

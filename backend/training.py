@@ -53,6 +53,13 @@ class TrainingReport:
     reason: str
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def outcome(self) -> str:
+        """What came of it in a word or two, out of four."""
+        if self.version is not None:
+            return "kept" if self.kept else "refused"
+        return "too few labels" if self.reason == TOO_LITTLE else "overtaken"
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -95,7 +95,8 @@ def show_version(store: Store, settings: Settings, project_id: int, number: int)
     """A version with what its files hold: heads, manifest, size, and what is wrong with them."""
     with store.read() as session:
         row = get_version(session, project_id, number)
-        found = version_json(row, session.get_one(Project, project_id).champion, whole=True)
+        champion = session.get_one(Project, project_id).champion
+        found: dict[str, Any] = {**version_json(row, champion, whole=True)}
     folder = artifact_folder(settings.data_dir, project_id, number)
     found |= {"bytes": bytes_on_disk(folder), "problem": "", "heads": [], "manifest": {}}
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from backend.app import create_app
 from backend.logs import configure_logging
+from backend.metrics_files import share_counts
 from backend.settings import load_settings
 
 _settings = load_settings()
-configure_logging(_settings)
+configure_logging(_settings, "server")
+share_counts()
 app = create_app(_settings)

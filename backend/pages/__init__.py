@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template
+from pathlib import Path
+
+from flask import Blueprint, Response, render_template, send_from_directory
 from sqlalchemy import select
 
+from backend.described import Description, described
 from backend.projects import project_status
 from backend.services import services
 from backend.tables import Project
 
-bp = Blueprint(
-    "pages",
-    __name__,
-    template_folder="templates",
-    static_folder="static",
-    static_url_path="/static",
-)
+STATIC = Path(__file__).with_name("static")
+
+bp = Blueprint("pages", __name__, template_folder="templates")
 
 
 @bp.get("/")
+@described(Description(media="text/html"))
 def status() -> str:
     """The status page."""
     settings = services().settings
@@ -28,3 +28,10 @@ def status() -> str:
     return render_template(
         "status.html", projects=statuses, label_studio_url=settings.label_studio_url
     )
+
+
+@bp.get("/static/<path:filename>")
+@described(Description(media="*/*"))
+def static(filename: str) -> Response:
+    """The page's style sheet and icon."""
+    return send_from_directory(STATIC, filename)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flask import Flask
 from numpy.typing import NDArray
 
 from backend.pool import to_bytes
@@ -16,6 +17,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.sync import source_key
 from backend.tables import Embedding, ImageGroup, ImageSource, Label, Project, Task, TaskImage
+from tests.backend.described_client import DescribedClient
 from tests.backend.peers import make, other, studio
 from tests.backend.prediction_keeper import keeper, keeper_client
 from tests.backend.saved_versions import three
@@ -46,6 +48,12 @@ def settings(tmp_path: Path) -> Settings:
         api_token=API_TOKEN,
         webhook_secret=WEBHOOK_SECRET,
     )
+
+
+@pytest.fixture(autouse=True)
+def answers_are_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold every answer of an app in a test to the app's own OpenAPI description."""
+    monkeypatch.setattr(Flask, "test_client_class", DescribedClient)
 
 
 @pytest.fixture

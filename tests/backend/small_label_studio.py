@@ -8,6 +8,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -195,15 +196,24 @@ class PatternEngine(ColourEngine):
         return np.array([fields.reshape(-1) / 127.5 - 1 for fields in small], dtype=np.float16)
 
 
+@contextmanager
+def serving(server: SmallLabelStudio) -> Iterator[SmallLabelStudio]:
+    """Let it answer, for the length of the block."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def small_label_studio() -> Iterator[SmallLabelStudio]:
     """A Label Studio with one project and no tasks."""
-    with SmallLabelStudio() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(SmallLabelStudio()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

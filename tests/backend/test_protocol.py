@@ -167,7 +167,7 @@ def test_a_webhook_of_a_project_never_seen_registers_it(client: FlaskClient, sto
 def test_a_bad_body_is_a_clear_400(client: FlaskClient, route: str, body: bytes) -> None:
     answer = client.post(route, data=body, content_type="application/json")
     assert answer.status_code == 400
-    assert set(answer.json) == {"code", "message", "mend"}
+    assert set(answer.json) == {"code", "message", "mend", "request_id"}
     assert answer.json["code"] == "bad_payload"
 
 

@@ -1,0 +1,110 @@
+"""What the routes answer, as models that the OpenAPI description is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, with_config
+
+from backend.projects import ProjectStatus, VersionJson
+
+VERSION = r"^v[0-9]+$"
+ORDER = r"^v[0-9]+(\.[0-9]+)?$"
+VersionName = Annotated[str, Field(pattern=VERSION)]
+
+
+class Answer(BaseModel):
+    """Root of the answers; they have the fields that are named, and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ErrorAnswer(Answer):
+    """Every answer that is no success."""
+
+    code: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="What is wrong, for programs")
+    message: str = Field(min_length=1, description="What is wrong, in a sentence")
+    mend: str = Field(min_length=1, description="What to do about it")
+    request_id: str = Field(
+        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="What to look for in the logs"
+    )
+
+
+class HealthAnswer(Answer):
+    """The server answers."""
+
+    status: Literal["UP"]
+    model_class: Literal["Tiebreak"]
+
+
+class SetupAnswer(Answer):
+    """The order that serves the project."""
+
+    model_version: str = Field(pattern=ORDER)
+
+
+class ChoiceValue(Answer):
+    """The ticked choices."""
+
+    choices: list[str] = Field(min_length=1)
+
+
+class ChoiceResult(Answer):
+    """One control's choice, as Label Studio shows it."""
+
+    id: str
+    from_name: str
+    to_name: str
+    type: Literal["choices"]
+    score: float = Field(ge=0, le=1, description="Probability of the choice")
+    value: ChoiceValue
+
+
+class PredictionAnswer(Answer):
+    """The prediction of one task."""
+
+    model_version: str = Field(pattern=ORDER)
+    score: float = Field(ge=0, le=1, description="Place in the order; lower is labelled sooner")
+    result: list[ChoiceResult]
+
+
+class PredictAnswer(Answer):
+    """One entry per task, in their order."""
+
+    results: list[PredictionAnswer]
+
+
+class NotedAnswer(Answer):
+    """The hint is kept, or there was nothing to keep."""
+
+    status: Literal["noted", "nothing to do"]
+
+
+class VersionsAnswer(Answer):
+    """Names of the versions that served or serve, the newest first."""
+
+    versions: list[VersionName] = Field(min_length=1)
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class ProjectAnswer(ProjectStatus):
+    """How a project stands, with all its versions, the newest first."""
+
+    versions: list[VersionJson]
+
+
+class ProjectsAnswer(Answer):
+    """How every project stands."""
+
+    projects: list[ProjectStatus]
+
+
+class DescriptionAnswer(BaseModel):
+    """An OpenAPI description."""
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]
