@@ -78,7 +78,7 @@ class Doors:
         if request.endpoint == OPEN[0] and request.method in OPEN[1]:
             return
         self._log_in(address)
-        if request.method not in SAFE_METHODS:
+        if request.method not in SAFE_METHODS and request.routing_exception is None:
             check_body()
 
     def _log_in(self, address: str) -> None:

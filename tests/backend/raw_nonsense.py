@@ -8,9 +8,14 @@ import socket
 from dataclasses import dataclass
 
 from backend.http_errors import ERRORS
+from tests.backend.real_server import PASSWORD
+from tests.callers import basic
 
 SECONDS = 3.0
-HEAD = b"Host: x\r\nContent-Type: application/json\r\n"
+HEAD = (
+    f"Host: x\r\nAuthorization: {basic(password=PASSWORD)['Authorization']}\r\n"
+    "Content-Type: application/json\r\n"
+).encode()
 LONG = b"x" * 9000
 
 FIXED = (

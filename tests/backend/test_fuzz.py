@@ -9,7 +9,7 @@ import pytest
 
 from backend.gunicorn_worker import refusal, status_of
 from benchmarks.fuzz import at_fault, fuzz
-from tests.backend.raw_nonsense import FIXED, Outcome, send
+from tests.backend.raw_nonsense import FIXED, HEAD, Outcome, send
 from tests.backend.real_server import RealServer, learned_server
 
 
@@ -37,7 +37,7 @@ def test_nothing_breaks_it(server: RealServer, tmp_path: Path) -> None:
         (b"GET /health HTTP/1.1\r\nA: b\r\nA: b", 431),
         (b"GET /health HTTP/1.1\r\nAuthorization", 400),
         (b"GET /health HTTP/1.1\r\nExpect", 417),
-        (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer", 400),
+        (b"POST /predict HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked", 400),
     ],
 )
 def test_what_is_no_http_is_told_what_is_wrong(

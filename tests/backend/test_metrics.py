@@ -30,6 +30,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Hint, Label, Lease, Order, Project, Task, TrainerProcess, Version
 from tests.backend.conftest import Tables
+from tests.callers import logged_in
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -38,7 +39,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 @pytest.fixture
 def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
     app = create_app(settings)
-    with app.test_client() as client:
+    with logged_in(app) as client:
         yield client
     app.extensions["tiebreak"].store.close()
 

@@ -19,6 +19,7 @@ from backend.payloads import LARGEST_ID
 from backend.settings import Settings
 from backend.store import Store
 from tests.backend.described_client import check_answer
+from tests.callers import logged_in
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
 
@@ -26,7 +27,7 @@ API = Path(__file__).parents[2] / "docs" / "api.md"
 @pytest.fixture
 def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
     app = create_app(settings)
-    with app.test_client() as client:
+    with logged_in(app) as client:
         yield client
     app.extensions["tiebreak"].store.close()
 

@@ -25,6 +25,7 @@ from backend.store import Store
 from backend.tables import Hint, Project
 from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
 from tests.backend.small_label_studio import SmallLabelStudio
+from tests.callers import logged_in
 
 GOOD = re.compile(r"[0-9a-f]{16}")
 HOOK = {"action": "START_TRAINING", "project": {"id": 1, "title": "Test"}}
@@ -33,7 +34,7 @@ HOOK = {"action": "START_TRAINING", "project": {"id": 1, "title": "Test"}}
 @pytest.fixture
 def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
     app = create_app(settings)
-    with app.test_client() as client:
+    with logged_in(app) as client:
         yield client
     app.extensions["tiebreak"].store.close()
 
