@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from backend.errors import SetupError
+from backend.log_secrets import hide, hide_basic
 from backend.secret_files import SUFFIX
 from backend.settings import SHORTEST_SECRET, Settings, variable_name
 
@@ -90,7 +91,11 @@ def same(one: str, other: str) -> bool:
 
 def _secret(settings: Settings, name: str) -> str:
     given: SecretStr | None = getattr(settings, name)
-    return given.get_secret_value() if given else _kept(settings.data_dir / FILES[name])
+    found = given.get_secret_value() if given else _kept(settings.data_dir / FILES[name])
+    hide(found)
+    if name == "password":
+        hide_basic(settings.user, found)
+    return found
 
 
 def _kept(path: Path) -> str:

@@ -39,6 +39,7 @@ WEBHOOK_SECRET = "planted-webhook-secret-of-the-tests"
 LABEL_STUDIO_TOKEN = "planted-label-studio-token-of-the-tests"
 SECRETS = (PASSWORD, API_TOKEN, WEBHOOK_SECRET, LABEL_STUDIO_TOKEN)
 LEARNED_TASKS = 6
+WORKERS = 2
 
 
 def environment(
@@ -61,6 +62,7 @@ def environment(
         "TIEBREAK_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "TIEBREAK_REQUESTS_PER_MINUTE": "10000000",
         "TIEBREAK_LOG_FORMAT": "json",
+        "TIEBREAK_WORKERS": str(WORKERS),
     }
 
 
@@ -129,7 +131,7 @@ class RealServer:
     def alive(self) -> bool:
         """Whether it answers, and no worker of it has died."""
         answers = self.client.get("/health").status_code == 200
-        return answers and self.log.read_text().count("Booting worker") == 1
+        return answers and self.log.read_text().count("Booting worker") == WORKERS
 
     def stop(self) -> None:
         """SIGTERM, and wait."""
