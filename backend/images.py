@@ -33,6 +33,7 @@ from backend.errors import ImageError, LabelStudioError
 from backend.fetch import GuardedHttp, LabelStudioAccess
 from backend.settings import Settings
 from model.errors import ArgumentError
+from model.files import remove_quietly, storage_error
 
 LOSSLESS_SIDE = 64
 """Pictures with a shorter side up to this many pixels are kept without loss."""
@@ -77,7 +78,7 @@ class WorkingCopies:
         """Keep a copy of the image in ``data``; the SHA-256 of ``data`` in hexadecimal.
 
         Does nothing more when it is there. Raises :class:`ImageError` when ``data`` cannot be
-        decoded (``retry=False``) or the copy cannot be written (``retry=True``).
+        decoded (``retry=False``), :class:`StorageError` when the copy cannot be written.
         """
         digest = hashlib.sha256(data).hexdigest()
         if not self.has(digest):
@@ -118,14 +119,8 @@ class WorkingCopies:
             os.replace(name, path)
         except OSError as error:
             if name:
-                Path(name).unlink(missing_ok=True)
-            raise ImageError(
-                f"The working copy {path} ({len(encoded):,} bytes) cannot be written:"
-                f" {error.strerror}.",
-                retry=True,
-                mend="Free some space there, or set TIEBREAK_DATA_DIR to a folder that can be"
-                " written to.",
-            ) from None
+                remove_quietly(Path(name))
+            raise storage_error("The working copy", path, error, len(encoded)) from None
 
     def _sweep(self) -> None:
         """Remove what killed processes left unfinished."""

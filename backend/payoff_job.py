@@ -19,6 +19,7 @@ import numpy as np
 
 from backend.label_config import Control
 from backend.payoff import Look
+from model.files import write_whole, writing
 from model.payoff import Comparison, Labelled, Stage, Verdict
 
 JOB, ARRAYS, RESULT = "job.json", "arrays.npz", "result.json"
@@ -27,6 +28,11 @@ NICE = 15
 
 def write_job(folder: Path, looks: Sequence[Look], seed: int) -> None:
     """Lay down what is to be compared, in place of what lay there."""
+    with writing("The comparison of picks", folder):
+        _write_job(folder, looks, seed)
+
+
+def _write_job(folder: Path, looks: Sequence[Look], seed: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     arrays: dict[str, Any] = {}
@@ -58,9 +64,7 @@ def run_job(folder: Path) -> None:
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
         looks = [_look(told, arrays, i) for i, told in enumerate(job["looks"])]
     found = [(look.control.name, asdict(look.compare(job["seed"]))) for look in looks]
-    half = folder / f"{RESULT}.part"
-    half.write_text(json.dumps(found), encoding="utf-8")
-    half.replace(folder / RESULT)
+    write_whole(folder / RESULT, json.dumps(found).encode())
 
 
 def _look(told: Mapping[str, Any], arrays: Mapping[str, Any], i: int) -> Look:

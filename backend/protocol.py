@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 from typing import TypeVar
@@ -27,6 +28,7 @@ from backend.secrets import SECRET_HEADER
 from backend.services import services
 from backend.tables import Project, Version, version_name
 from backend.web_errors import RequestError
+from model.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,9 @@ def predict() -> Response:
     if project_id is None:
         raise RequestError(400, "no_project", "The payload names no project.")
     if payload.label_config:
-        register_project(services().store, project_id, label_config=payload.label_config)
+        # What cannot be written down now is told again with the next request.
+        with contextlib.suppress(StorageError):
+            register_project(services().store, project_id, label_config=payload.label_config)
     version, predictions = services().predictor.predict(
         project_id, payload.tasks, payload.label_config
     )

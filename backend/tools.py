@@ -15,6 +15,7 @@ from backend.pool_priors import PoolPriors
 from backend.push import Pace
 from backend.settings import Settings
 from backend.store import Store
+from backend.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,4 @@ class Tools:
     slot: FineTuneSlot
     priors: PoolPriors = field(default_factory=PoolPriors)
     payoffs: PayoffSlot = field(default_factory=PayoffSlot)
+    watch: Watch = field(default_factory=Watch)

@@ -8,7 +8,7 @@ import re
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from model.errors import TiebreakError
+from model.errors import StorageError, TiebreakError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,11 @@ def register_error_handlers(app: Flask) -> None:
         # Of a refusal, Label Studio shows people the status line and nothing else.
         answer.status = f"{error.status} {_status_line(str(error))}"
         return answer
+
+    @app.errorhandler(StorageError)
+    def no_storage(error: StorageError) -> tuple[Response, int]:
+        log.error("%s", error)
+        return _answer("storage", error.message, error.mend), 503
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> tuple[Response, int]:
