@@ -119,7 +119,7 @@ def test_a_library_that_keeps_the_interpreter_is_ended_from_below() -> None:
         from backend import watchdog
         from backend.watch import Watch
         watchdog.GUARD_SECONDS = 0.2
-        watchdog.Watchdog(Watch(), threading.Event(), 60, print, 0.1).start()
+        watchdog.Watchdog(Watch(), threading.Event(), 60, print, 3).start()
         watchdog.time.sleep(1)
         print("deep inside", flush=True)
         re.match("(a+)+$", "a" * 60 + "b")
