@@ -31,7 +31,7 @@ def laid_down(data_dir: Path, project_id: int, artifact: Artifact) -> Iterator[C
                 shutil.rmtree(folder)
             os.rename(staged, folder)
             sync_folder(folder.parent)
-        for left in (*folder.parent.glob(".v*.staged"), *folder.parent.glob(".v*.partial")):
+        for left in (*folder.parent.glob(".*.staged"), *folder.parent.glob(".*.partial")):
             remove_quietly(left)
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import shutil
 import struct
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("failing_disk.c")
 NEVER = 2**62
+VARIABLES = ("LD_PRELOAD", "FAILING_DISK_FOLDER", "FAILING_DISK_CONTROL")
 
 
 class FailingDisk:
@@ -19,6 +21,7 @@ class FailingDisk:
     """
 
     def __init__(self, folder: Path, scratch: Path) -> None:
+        scratch.mkdir(parents=True, exist_ok=True)
         library = scratch / "failing_disk.so"
         if not library.exists():
             command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"]
@@ -30,6 +33,17 @@ class FailingDisk:
             "FAILING_DISK_FOLDER": str(folder),
             "FAILING_DISK_CONTROL": str(control),
         }
+        self._share(control)
+
+    @classmethod
+    def of_environment(cls) -> FailingDisk:
+        """The one that this process was started with."""
+        made = cls.__new__(cls)
+        made.environment = {name: os.environ[name] for name in VARIABLES}
+        made._share(Path(os.environ["FAILING_DISK_CONTROL"]))
+        return made
+
+    def _share(self, control: Path) -> None:
         with control.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), 32)
 
