@@ -19,7 +19,7 @@ from backend.store import Store
 from backend.tables import Embedding, FineTune, Version
 from model.artifact import Artifact
 from model.errors import ArtifactError
-from model.files import sync_folder, write_whole, writing
+from model.files import remove_quietly, sync_folder, write_whole, writing
 from model.weights import file_digest
 
 MANIFEST_KEY = "tuned"
@@ -82,6 +82,8 @@ def keep_network(settings: Settings, tuned: Path, record: TunedNetwork) -> None:
             # Both are in the data folder; what crosses file systems would not come whole.
             os.replace(tuned, path)
         sync_folder(folder)
+    for left in folder.glob(f".{record.identity}.*.partial"):
+        remove_quietly(left)
     _verify(path, record.sha256)
 
 
