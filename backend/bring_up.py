@@ -6,7 +6,7 @@ import json
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -24,6 +24,8 @@ from backend.supervise import ChildSpec, Supervisor, run_once, tail
 from backend.up_project import Memory, ensure_project, import_served, upload
 
 LABEL_STUDIO_SECONDS = 300.0
+LEAST_SILENCE = 60.0
+"""A library may keep the interpreter to itself for some seconds."""
 BACKEND_SECONDS = 60.0
 
 
@@ -85,7 +87,9 @@ class Everything:
         self._weights()
         self._await_label_studio(first)
         # Not earlier: the trainer's imports would take the processor from Label Studio's.
-        self.supervisor.start(self._own("trainer", "backend.cli", "trainer"))
+        trainer = self._own("trainer", "backend.cli", "trainer")
+        silence = max(2 * self.settings.lease_seconds, LEAST_SILENCE)
+        self.supervisor.start(replace(trainer, silence=silence))
         self._await_backend()
         project_id = self._project(chosen, title)
         with self.steps.step("Project and backend are connected") as step:

@@ -25,7 +25,7 @@ from backend.hints import add_hint
 from backend.projects import newest_version, trainer_alive
 from backend.settings import Settings
 from backend.store import Store
-from backend.tables import FineTune, Project, version_name
+from backend.tables import FineTune, Project, Trouble, version_name
 from model.errors import TiebreakError
 
 POLL_SECONDS = 0.2
@@ -150,8 +150,11 @@ def _await_training(store: Store, project_id: int, before: int, console: Console
             with store.read() as session:
                 project = session.get_one(Project, project_id)
                 newest = newest_version(session, project_id)
+                parked = session.get(Trouble, (project_id, "train"))
             if project.error:
                 raise TiebreakError(project.error, mend="The trainer keeps trying.")
+            if parked is not None and parked.parked_at is not None:
+                raise TiebreakError(f"The training failed: {parked.reason}", mend=parked.mend)
             if newest is not None and newest.number > before:
                 name = version_name(newest.number)
                 return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -28,11 +28,12 @@ class LocalEngine:
     """Embeds in this process. A network is loaded when it is first needed.
 
     There is the original backbone of the settings, and there are the networks that were fine-tuned
-    from it, each by its identity.
+    from it, each by its identity. ``progress`` is called while weights arrive.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, progress: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
+        self._progress = progress
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
         self._tuned: OrderedDict[str, Embedder] = OrderedDict()
@@ -112,7 +113,11 @@ class LocalEngine:
                         input_size=self._settings.input_size,
                         weights_dir=self._settings.weights_dir,
                         cache_dir=self._settings.weights_cache,
-                        on_progress=log.info,
+                        on_progress=self._tell,
                     )
                 )
         return self._embedder
+
+    def _tell(self, line: str) -> None:
+        log.info(line)
+        self._progress()

@@ -45,7 +45,8 @@ from backend.images import WorkingCopies
 from backend.log_context import imported
 from backend.logs import configure_logging
 from backend.settings import load_settings
-from model.errors import ArgumentError, TiebreakError, WeightsError
+from model.errors import ArgumentError, StorageError, TiebreakError, WeightsError
+from model.files import is_of_the_disk, storage_error, writing
 
 if TYPE_CHECKING:
     from model.control_labels import ControlLabels
@@ -56,6 +57,8 @@ log = logging.getLogger(__name__)
 LOCK_SECONDS = 60.0
 BUSY = 75
 """Exit code when another process works in the folder and does not end."""
+NO_DISK = 74
+"""Exit code when the disk does not take what is to be written; the last words say which."""
 READERS = 4
 
 
@@ -68,15 +71,29 @@ def main(folder: Path) -> int:
         if before is not None and before.done:
             return 0
         try:
-            result = _run(folder)
-        except TiebreakError as error:
+            result = _outcome(folder)
+            with writing("What came of the fine-tune", folder / RESULT):
+                write(folder, RESULT, result)
+        except StorageError as error:
             log.error("%s", error)
-            result = Result(done=False, reason=str(error), retry=not _final(error))
-        except Exception as error:
-            log.exception("unexpected")
-            result = Result(done=False, reason=f"unexpected {type(error).__name__}: {error}"[:500])
-        write(folder, RESULT, result)
+            return NO_DISK
         return 0 if result.done else 1
+
+
+def _outcome(folder: Path) -> Result:
+    """What came of it; StorageError when only the disk is in the way."""
+    try:
+        return _run(folder)
+    except StorageError:
+        raise
+    except TiebreakError as error:
+        log.error("%s", error)
+        return Result(done=False, reason=str(error), retry=not _final(error))
+    except Exception as error:
+        if is_of_the_disk(error):
+            raise storage_error("The fine-tune", folder, error) from error
+        log.exception("unexpected")
+        return Result(done=False, reason=f"unexpected {type(error).__name__}: {error}"[:500])
 
 
 def _final(error: TiebreakError) -> bool:

@@ -34,7 +34,7 @@ from backend.finetune_files import (
     read,
     write,
 )
-from backend.finetune_job import BUSY
+from backend.finetune_job import BUSY, NO_DISK
 from backend.finetune_plan import LabelledImage, count_labels, labelled_pool, make_job, not_due
 from backend.finetunes import (
     CANCELLED,
@@ -68,12 +68,15 @@ from backend.tuned_networks import (
     tuned_folder,
 )
 from model.artifact import Artifact
-from model.errors import ArtifactError, TiebreakError
+from model.errors import ArtifactError, StorageError, TiebreakError
+from model.files import writing
 
 log = logging.getLogger(__name__)
 
 MOST_FAILURES = 3
 LOOK_SECONDS = 1.0
+DISK_SECONDS = 10.0
+"""How long a fine-tune that found no space waits before it looks for some again."""
 FETCHED_AT_ONCE = 32
 
 
@@ -168,9 +171,11 @@ class FineTuning:
             return True
         job = make_job(project, images, tools.settings, tools.engine.backbone)
         folder = self._folder(row)
+        tools.leases.ensure(self.project_id)
         shutil.rmtree(project_folder(tools.settings.data_dir, self.project_id), ignore_errors=True)
-        folder.mkdir(parents=True)
-        write(folder, JOB, job)
+        with writing("The job of the fine-tune", folder / JOB):
+            folder.mkdir(parents=True)
+            write(folder, JOB, job)
         self._update(
             row,
             state=TRAINING,
@@ -192,6 +197,7 @@ class FineTuning:
             except ImageError as error:
                 log.warning("task %d: no image: %s", image.task_id, error)
                 remember_failure(tools.store, image.source, error)
+            tools.watch.progress()
 
     def _another_runs(self, row: FineTune) -> bool:
         """Whether the one place is taken, which the row then says."""
@@ -220,6 +226,11 @@ class FineTuning:
             return False
         if status == BUSY:
             self._update(row, retry_at=time.time() + LOOK_SECONDS)
+            return True
+        if status == NO_DISK:
+            # Nothing is wrong with it; it goes on from its checkpoint when there is space.
+            why = tail(folder / LOG, 1)[-300:].strip()
+            self._update(row, reason=why, retry_at=time.time() + DISK_SECONDS)
             return True
         result = read(folder, RESULT, Result)
         if result is None:
@@ -261,6 +272,7 @@ class FineTuning:
         if attempts >= MOST_FAILURES or not retry:
             return self._end(row, FAILED, why)
         if attempts == MOST_FAILURES - 1:
+            self.tools.leases.ensure(self.project_id)
             shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
         self._update(
             row,
@@ -321,7 +333,10 @@ class FineTuning:
                 labelled_only=row.state == JUDGING,
                 workers=tools.settings.image_workers,
                 backbone=tuned.identity,
+                progress=tools.watch.progress,
             )
+        except StorageError:
+            raise
         except TiebreakError as error:
             return self._end(row, FAILED, str(error))
         if done and row.state == EMBEDDING:
@@ -361,6 +376,7 @@ class FineTuning:
         if found.decision.n:
             # No version is written yet that could say that the held-out labels were looked at.
             with self.tools.store.write() as session:
+                self.tools.leases.check(session, self.project_id)
                 count_look(session, self.project_id)
         self._update(row, state=EMBEDDING, reason=found.decision.reason)
         return True
@@ -425,6 +441,7 @@ class FineTuning:
         if not values:
             return
         with self.tools.store.write() as session:
+            self.tools.leases.check(session, self.project_id)
             kept = session.get_one(FineTune, row.id)
             for name, value in values.items():
                 setattr(kept, name, value)

@@ -112,6 +112,7 @@ class ImageSteps:
             labelled_only=labelled_only,
             workers=tools.settings.image_workers,
             backbone=backbone,
+            progress=tools.watch.progress,
         )
         return done > 0
 

@@ -33,7 +33,8 @@ from backend.errors import ImageError, LabelStudioError
 from backend.fetch import GuardedHttp, LabelStudioAccess
 from backend.metrics import count_fetch_failure, count_fetched
 from backend.settings import Settings
-from model.errors import ArgumentError
+from model.errors import ArgumentError, StorageError
+from model.files import remove_quietly, storage_error
 
 LOSSLESS_SIDE = 64
 """Pictures with a shorter side up to this many pixels are kept without loss."""
@@ -78,7 +79,7 @@ class WorkingCopies:
         """Keep a copy of the image in ``data``; the SHA-256 of ``data`` in hexadecimal.
 
         Does nothing more when it is there. Raises :class:`ImageError` when ``data`` cannot be
-        decoded (``retry=False``) or the copy cannot be written (``retry=True``).
+        decoded (``retry=False``), :class:`StorageError` when the copy cannot be written.
         """
         digest = hashlib.sha256(data).hexdigest()
         if not self.has(digest):
@@ -119,15 +120,8 @@ class WorkingCopies:
             os.replace(name, path)
         except OSError as error:
             if name:
-                Path(name).unlink(missing_ok=True)
-            raise ImageError(
-                f"The working copy {path} ({len(encoded):,} bytes) cannot be written:"
-                f" {error.strerror}.",
-                retry=True,
-                mend="Free some space there, or set TIEBREAK_DATA_DIR to a folder that can be"
-                " written to.",
-                cause="disk",
-            ) from None
+                remove_quietly(Path(name))
+            raise storage_error("The working copy", path, error, len(encoded)) from None
 
     def _sweep(self) -> None:
         """Remove what killed processes left unfinished."""
@@ -198,6 +192,9 @@ class ImageFetcher:
             data = self._bytes(uri, task_id)
             stage = "decode"
             digest = self.copies.put(data)
+        except StorageError:
+            count_fetch_failure("disk")
+            raise
         except ImageError as error:
             count_fetch_failure(error.cause or stage)
             raise ImageError(

@@ -7,6 +7,7 @@ the middle of a long import would store every prediction twice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -24,12 +25,19 @@ class LabelStudio(ProjectCalls, PredictionCalls, ConnectCalls):
 
     ``url`` may have a sub-path. ``api_key`` is a legacy or a personal access token; it is sent to
     Label Studio's own address only. ``timeout`` is in seconds, for each wait on Label Studio.
+    ``on_answer`` is called after each answer.
 
     Every call raises :class:`~backend.errors.LabelStudioError` or one of its kin.
     """
 
-    def __init__(self, url: str, api_key: str, timeout: float = 60.0) -> None:
-        self._http = Transport(url, api_key, timeout)
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        timeout: float = 60.0,
+        on_answer: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._http = Transport(url, api_key, timeout, on_answer=on_answer)
         self.url = self._http.address.url
 
     def __repr__(self) -> str:

@@ -39,7 +39,8 @@ _REACH_MEND = "Check that Label Studio runs, and LABEL_STUDIO_URL."
 class Transport:
     """HTTP to one Label Studio. Safe to share between threads.
 
-    ``timeout`` is seconds for each wait; ``back_off`` the seconds before each further try.
+    ``timeout`` is seconds for each wait; ``back_off`` the seconds before each further try;
+    ``on_answer`` is called after each answer.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Transport:
         api_key: str,
         timeout: float = 60.0,
         back_off: Sequence[float] = (0.2, 0.6),
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         self.address = Address.parse(url)
         self.timeout = timeout
         self.credentials = Credentials(api_key, self.access_token)
         self._back_off = tuple(back_off)
+        self._on_answer = on_answer
         self._client = httpx.Client(
             timeout=self._limits(timeout),
             follow_redirects=False,
@@ -135,6 +138,7 @@ class Transport:
                     raise self._unreachable(error) from None
                 reason = type(error).__name__
             else:
+                self._on_answer()
                 if pause is None or method not in _REPEATABLE or answer.status_code not in _BUSY:
                     return answer
                 reason = f"HTTP {answer.status_code}"

@@ -1,6 +1,7 @@
 """One trainer per project: a row with an owner and a heartbeat.
 
-A trainer that is silent for ``lease_seconds`` loses its projects to whoever asks next; one whose
+A trainer that is silent for ``lease_seconds``, or whose step shows no progress for longer than it
+may take (see :mod:`backend.watch`), loses its projects to whoever asks next; one whose
 process has ended loses them at once to a trainer of the same machine. Before it
 promotes anything, a trainer checks in the same transaction that the lease is still its own, so that
 one that woke up late cannot overwrite the work of the one that took over.
@@ -72,6 +73,12 @@ class Leases:
             raise LeaseLost(
                 f"Another trainer took over project {project_id} while this one was silent."
             )
+
+    def ensure(self, project_id: int) -> None:
+        """Raise :class:`LeaseLost` unless the lease is ours now; before what no transaction can
+        hold: a message to Label Studio, a folder."""
+        with self._store.read() as session:
+            self.check(session, project_id)
 
     def release(self, project_id: int) -> None:
         """Free the lease of a project, if it is ours."""

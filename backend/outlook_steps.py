@@ -26,6 +26,7 @@ from backend.sync import controls_of
 from backend.tables import Project, Version, version_name
 from backend.tools import Tools
 from backend.version_metrics import OUTLOOK
+from model.files import writing
 from model.payoff import Comparison
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class OutlookSteps:
             return self._keep(found, version.number)
         self._wake(time.time() + AGAIN_SECONDS)
         if starts:
-            write_job(self._folder, looks, self.tools.settings.seed, pools)
+            with writing("The comparison of picks", self._folder):
+                write_job(self._folder, looks, self.tools.settings.seed, pools)
             slot.start(self.project_id, version.number, self._folder)
         return False
 

@@ -23,6 +23,7 @@ from backend.log_context import imported
 from backend.logs import configure_logging
 from backend.payoff import Look
 from backend.settings import load_settings
+from model.files import write_whole
 from model.head import power_normalise
 from model.payoff import Comparison, Labelled, Stage, Verdict
 from model.pool_prior import PoolPrior
@@ -74,9 +75,7 @@ def run_job(folder: Path) -> None:
     for look in looks:
         pool = None if look.control.multiple else pools.get(look.control.data_key)
         found.append((look.control.name, asdict(look.compare(job["seed"], pool))))
-    half = folder / f"{RESULT}.part"
-    half.write_text(json.dumps(found), encoding="utf-8")
-    half.replace(folder / RESULT)
+    write_whole(folder / RESULT, json.dumps(found).encode())
 
 
 def _pools(looks: Sequence[Look], arrays: Mapping[str, Any]) -> dict[str, PoolPrior]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -54,10 +54,12 @@ def embed_chunk(
     workers: int,
     size: int = CHUNK,
     backbone: str | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> int:
     """Fetch and embed the next images that lack an embedding; how many were worked on.
 
-    ``backbone``: identity of the network, by default the original.
+    ``backbone``: identity of the network, by default the original. ``progress`` is called after
+    each image.
     """
     backbone = backbone or engine.backbone
     with store.read() as session:
@@ -69,7 +71,10 @@ def embed_chunk(
     if not wanted:
         return 0
     with ThreadPoolExecutor(workers) as threads:
-        fetched = list(threads.map(carried(lambda row: _fetch(fetcher, copies, *row)), wanted))
+        fetched = []
+        for found in threads.map(carried(lambda row: _fetch(fetcher, copies, *row)), wanted):
+            fetched.append(found)
+            progress()
     _remember_sources(store, {row[0]: result for row, result in zip(wanted, fetched, strict=True)})
     images = {r.digest: r.image for r in fetched if r.digest and r.image is not None}
     embed_images(store, engine, images, backbone)

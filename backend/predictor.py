@@ -238,6 +238,7 @@ class Predictor:
                     break
                 self._embed(missing[start : start + BATCH], task_of, artifact.backbone)
         except TiebreakError as error:
+            # A full disk, too: what is known is answered.
             log.error("no new image can be embedded: %s", error)
         return vectors | self._cached(artifact.backbone, missing), set(missing)
 

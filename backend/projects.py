@@ -19,6 +19,7 @@ from backend.pool import count_images, failed_images
 from backend.store import Store
 from backend.sync import AGREED, controls_of, set_config
 from backend.tables import ImageGroup, Label, Project, Task, TrainerProcess, Version, version_name
+from backend.troubles import troubles_json
 from backend.version_metrics import headline
 
 TIED, OUTSIDE = "tied", "outside"
@@ -109,6 +110,7 @@ class ProjectStatus:
     waiting: str
     error: str
     config_problem: str
+    troubles: list[dict[str, Any]]
     trainer_alive: bool
     last_version: VersionJson | None
     audit_labels: int
@@ -153,6 +155,7 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         waiting=project.waiting,
         error=project.error,
         config_problem=project.config_problem,
+        troubles=troubles_json(session, project.id),
         trainer_alive=trainer_alive(session, lease_seconds),
         last_version=version_json(newest, project.champion) if newest else None,
         audit_labels=_audit_labels(learned),

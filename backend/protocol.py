@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from typing import TypeVar
@@ -39,6 +40,7 @@ from backend.projects import register_project
 from backend.services import services
 from backend.tables import Project, Version, version_name
 from backend.web_errors import RequestError
+from model.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,9 @@ def predict() -> Response:
             "Send fewer tasks at a time, or raise TIEBREAK_PREDICT_MAX_TASKS.",
         )
     if payload.label_config:
-        register_project(services().store, project_id, label_config=payload.label_config)
+        # What cannot be written down now is told again with the next request.
+        with contextlib.suppress(StorageError):
+            register_project(services().store, project_id, label_config=payload.label_config)
     version, predictions = services().predictor.predict(
         project_id, payload.tasks, payload.label_config
     )

@@ -7,7 +7,8 @@ that carry one of the version it goes by. So the old order holds until the head 
 nothing is ever deleted.
 
 What was pushed is written down after Label Studio confirmed it. A trainer killed between the two
-asks Label Studio what it holds before it pushes again.
+asks Label Studio what it holds before it pushes again; one that fell silent and wakes up sends no
+further request, since it asks for its lease before each.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from backend.tables import Project, Task, order_name
 log = logging.getLogger(__name__)
 
 SAMPLING = "Uncertainty sampling"
+AT_ONCE = 20_000
+"""Predictions in one request; more of them would be minutes without any sign of progress."""
 
 
 class Pace:
@@ -77,29 +80,37 @@ def push(
     if new_order and pace.head_first(project_id):
         head, rest = head[: settings.queue_head], head[settings.queue_head :]
     seconds = []
-    for part in filter(None, (head, rest)):
-        say(f"sending {len(part)} predictions of {plan.name}")
+    for whole in filter(None, (head, rest)):
         started = time.monotonic()
-        if not _push_part(store, client, leases, project_id, plan, part):
-            return
+        for start in range(0, len(whole), AT_ONCE):
+            part = whole[start : start + AT_ONCE]
+            say(f"sending {len(part)} predictions of {plan.name}")
+            if not _push_part(store, client, leases, project_id, plan, part):
+                return
+            serve_order(store, client, leases, project_id, plan.name)
         seconds.append(time.monotonic() - started)
-        serve_order(store, client, project_id, plan.name)
     if rest:
         pace.record(project_id, *seconds)
 
 
-def serve_order(store: Store, client: LabelStudio, project_id: int, name: str) -> None:
+def serve_order(
+    store: Store, client: LabelStudio, leases: Leases, project_id: int, name: str
+) -> None:
     """Make Label Studio go by an order, unless it was already told to."""
     with store.read() as session:
         if session.get_one(Project, project_id).served == name:
             return
+        leases.check(session, project_id)
     client.update_project(project_id, model_version=name, sampling=SAMPLING)
     with store.write() as session:
+        leases.check(session, project_id)
         session.get_one(Project, project_id).served = name
     log.info("project %d: Label Studio now orders by %s", project_id, name)
 
 
-def recover_push(store: Store, client: LabelStudio, project_id: int, version: int) -> None:
+def recover_push(
+    store: Store, client: LabelStudio, leases: Leases, project_id: int, version: int
+) -> None:
     """After a push that was not seen to end, or a promotion by hand: write down what Label Studio
     really holds of the last order of a version."""
     with store.read() as session:
@@ -107,6 +118,7 @@ def recover_push(store: Store, client: LabelStudio, project_id: int, version: in
     name, number = (order.name, order.number) if order else (order_name(version, 0), 0)
     held, places = client.tasks_with_version(project_id, name), places_of(order)
     with store.write() as session:
+        leases.check(session, project_id)
         rows = [
             {
                 "project_id": project_id,
@@ -141,6 +153,7 @@ def _push_part(
     for task_id, _ in part:
         if task_id in plan.replaced:
             client.delete_predictions(task_id, plan.name)
+    leases.ensure(project_id)
     created = client.import_predictions(
         project_id,
         [
@@ -158,6 +171,7 @@ def _push_part(
             "project %d: Label Studio kept %d of %d predictions", project_id, created, len(part)
         )
     with store.write() as session:
+        leases.check(session, project_id)
         session.execute(
             update(Task),
             [

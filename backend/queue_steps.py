@@ -46,6 +46,7 @@ class QueueSteps:
         remote = self.tools.client.project(self.project_id)
         if remote.model_version != project.served or remote.sampling != SAMPLING:
             with self.tools.store.write() as session:
+                self.tools.leases.check(session, self.project_id)
                 session.get_one(Project, self.project_id).served = ""
 
     def recover(self) -> bool:
@@ -53,7 +54,8 @@ class QueueSteps:
         project = self._project()
         if not project.pushing:
             return False
-        recover_push(self.tools.store, self.tools.client, self.project_id, project.champion)
+        tools = self.tools
+        recover_push(tools.store, tools.client, tools.leases, self.project_id, project.champion)
         return True
 
     def open(self) -> bool:
@@ -145,7 +147,8 @@ class QueueSteps:
             )
             if session.scalar(pushed.limit(1)) is None:
                 return False
-        serve_order(self.tools.store, self.tools.client, self.project_id, plan.name)
+        tools = self.tools
+        serve_order(tools.store, tools.client, tools.leases, self.project_id, plan.name)
         return True
 
     def _project(self) -> Project:

@@ -8,7 +8,8 @@ Wanted:
 4. every unlabelled task has its place in the champion's order and carries its prediction, and Label
    Studio goes by that order.
 
-Each step is idempotent and commits before the next, so a killed trainer loses at most one step.
+Each step is idempotent and commits before the next, so a killed trainer loses at most one step. One
+that fails does not hold up those that can do without it: see :mod:`backend.troubles`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from backend.attempts import Attempts
 from backend.dataset import LearningState, learning_state
 from backend.finetuning import FineTuning
 from backend.hints import Look, forget_hints, pending_look
@@ -61,36 +65,37 @@ class Reconciler:
 
     def run(self, stopping: Callable[[], bool]) -> float:
         """Do every missing step, or what there is time for; the time at which to go on."""
-        steps = (
-            self._look,
-            self._queue.recover,
-            self._queue.open,
-            self._images.embed_labelled,
-            self._images.group_labelled,
-            self._train,
-            self._queue.push,
-            self._queue.order,
-            self._outlook.forecast,
-            self._outlook.compare,
-            self._finetuning.tend,
-            self._images.group_many,
-            self._images.embed_pool,
-            self._images.group_rest,
-            self._finetuning.work,
-        )
+        steps = {
+            "look": self._look,
+            "recover": self._queue.recover,
+            "open": self._queue.open,
+            "embed_labelled": self._images.embed_labelled,
+            "group_labelled": self._images.group_labelled,
+            "train": self._train,
+            "push": self._queue.push,
+            "order": self._queue.order,
+            "forecast": self._outlook.forecast,
+            "compare": self._outlook.compare,
+            "tend": self._finetuning.tend,
+            "group_many": self._images.group_many,
+            "embed_pool": self._images.embed_pool,
+            "group_rest": self._images.group_rest,
+            "work": self._finetuning.work,
+        }
         self._wake_at = time.time() + self.tools.settings.poll_seconds
+        attempts = Attempts(self.tools, self.project_id, self._wake_before)
         while not stopping():
             gone = self._project().gone
             if gone:
                 self._wait("the project no longer exists in Label Studio")
-            if not any(map(self._do, (self._look, self._finetuning.tend) if gone else steps)):
+            names = ("look", "tend") if gone else tuple(steps)
+            if not any(attempts.run(name, partial(self._do, name, steps[name])) for name in names):
                 self._say("")
                 return self._wake_at
         return time.time()
 
-    def _do(self, step: Callable[[], bool]) -> bool:
+    def _do(self, name: str, step: Callable[[], bool]) -> bool:
         """Do a step. What it logs names the requests whose hints were followed in this turn."""
-        name = step.__name__.lstrip("_")
         with log_context(**following(self._following)):
             try:
                 done = step()
@@ -126,7 +131,7 @@ class Reconciler:
                 self._webhooks.mend()
         else:
             report = look_at_tasks(
-                self.tools.store, self.tools.client, self.project_id, look.task_ids
+                self.tools.store, self.tools.client, self.project_id, look.task_ids, self._fence
             )
         if look is not None:
             forget_hints(self.tools.store, self.project_id, look.last_id)
@@ -144,8 +149,10 @@ class Reconciler:
     def _look_widely(self, project: Project) -> SyncReport:
         compared = project.compared_at
         if compared is None or compared + COMPARE_ALL_SECONDS <= time.time():
-            return look_at_everything(self.tools.store, self.tools.client, self.project_id)
-        return look_at_changes(self.tools.store, self.tools.client, self.project_id)
+            look = look_at_everything
+        else:
+            look = look_at_changes
+        return look(self.tools.store, self.tools.client, self.project_id, self._fence)
 
     def _train(self) -> bool:
         tools = self.tools
@@ -250,6 +257,10 @@ class Reconciler:
         self._wake_before(now + SOON)
         self._wait("a quiet moment to train in")
         return False
+
+    def _fence(self, session: Session) -> None:
+        """LeaseLost when what was found out is another trainer's to write down by now."""
+        self.tools.leases.check(session, self.project_id)
 
     def _project(self) -> Project:
         with self.tools.store.read() as session:

@@ -241,6 +241,17 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         30.0, gt=0, description="A trainer silent for this long loses its project to another"
     )
+    step_seconds: float = Field(
+        600.0, gt=0, description="A trainer whose step shows no progress for this long is replaced"
+    )
+    long_step_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="The same for steps that compute over a whole project, such as a training",
+    )
+    stop_seconds: float = Field(
+        20.0, gt=0, description="Longest that a trainer goes on with its step when told to stop"
+    )
 
     image_max_bytes: int = Field(50_000_000, ge=1, description="Largest image file that is fetched")
     image_max_pixels: int = Field(

@@ -34,7 +34,7 @@ def _status_table(statuses: Sequence[ProjectStatus]) -> Table:
     for heading in ("project", "version", "labelled", "queue", "images", "state"):
         table.add_column(heading)
     for s in statuses:
-        trouble = s.error or s.config_problem
+        trouble = s.error or s.config_problem or s.troubles
         state = "trouble, see below" if trouble else s.activity or s.waiting or "up to date"
         images = f"{s.embedded}/{s.images}" + (f", {s.broken} broken" if s.broken else "")
         table.add_row(
@@ -52,7 +52,8 @@ def _print_troubles(statuses: Sequence[ProjectStatus]) -> None:
     for s in statuses:
         if s.finetune and s.finetune["state"] in (*UNDER_WAY, FAILED):
             errors.print(f"{s.id} {escaped(s.title)}: {escaped(s.finetune['sentence'])}")
-        for trouble in filter(None, (s.error, s.config_problem)):
+        failed = [trouble["sentence"] for trouble in s.troubles]
+        for trouble in filter(None, (s.error, s.config_problem, *failed)):
             errors.print(f"{s.id} {escaped(s.title)}: {escaped(trouble)}")
         for sentence in _left_out(s):
             errors.print(f"{s.id} {escaped(s.title)}: {escaped(sentence)}")

@@ -18,7 +18,11 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
+
+from backend.database_errors import storage_error
+from model.files import writing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 7_421_905
@@ -39,20 +43,24 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading; nothing is committed."""
-        with self._session() as session:
+        with self._told(), self._session() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session that is committed at the end, or rolled back by an exception."""
-        with self._session() as session:
+        """A session that is committed at the end, or rolled back by an exception.
+
+        Raises:
+            StorageError: the disk does not take it; what was there is as it was.
+        """
+        with self._told(), self._session() as session:
             session.connection(execution_options={"tiebreak_write": True})
             yield session
             session.commit()
 
     def migrate(self) -> None:
         """Bring the tables to the newest form; safe when several processes start at once."""
-        with self._migration_lock(), self.engine.begin() as connection:
+        with self._told(), self._migration_lock(), self.engine.begin() as connection:
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection
@@ -63,10 +71,23 @@ class Store:
         self.engine.dispose()
 
     @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say of a full, read-only or failing disk what it is."""
+        try:
+            yield
+        except DBAPIError as error:
+            if told := storage_error(error, self.engine.url):
+                raise told from error
+            raise
+
+    @contextmanager
     def _migration_lock(self) -> Iterator[None]:
         database = self.engine.url.database
         if self.engine.dialect.name == "sqlite" and database:
-            with Path(f"{database}.lock").open("w") as handle:
+            lock = Path(f"{database}.lock")
+            with writing("The database's lock", lock):
+                handle = lock.open("w")
+            with handle:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield
         elif self.engine.dialect.name == "postgresql":
@@ -85,7 +106,8 @@ def _engine(address: str) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        with writing("The database", Path(url.database)):
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

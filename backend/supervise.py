@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Event
 
 from backend.errors import SetupError
+from backend.pulse import Listener
 
 POLL_SECONDS = 0.1
 LEASH = Path(__file__).with_name("leash.py")
@@ -32,7 +33,8 @@ class ChildSpec:
 
     ``env`` is added to this process's environment, or takes its place when ``whole_env``.
     ``log`` gets all that it writes, restarts included; the log of an earlier run is kept beside
-    it as ``….old.log``.
+    it as ``….old.log``. With ``silence`` the child gives signs of life (:mod:`backend.pulse`), and
+    one that gives none for so many seconds is ended and started again.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ChildSpec:
     log: Path
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     whole_env: bool = False
+    silence: float | None = None
 
 
 @dataclass
@@ -47,6 +50,7 @@ class _Child:
     spec: ChildSpec
     process: subprocess.Popen[bytes]
     started: float
+    listener: Listener | None = None
     failures: int = 0
     again_at: float | None = None
 
@@ -79,8 +83,9 @@ class Supervisor:
         """Start a child. SetupError when its program does not exist or is started already."""
         if spec.name in self._children:
             raise SetupError(f"{spec.name} is started already.")
-        process = _spawn(spec)
-        self._children[spec.name] = _Child(spec, process, time.monotonic())
+        listener = Listener(spec.silence) if spec.silence else None
+        process = _spawn(spec, listener)
+        self._children[spec.name] = _Child(spec, process, time.monotonic(), listener)
 
     def pid(self, name: str) -> int | None:
         """Process id of a child, None while it is not running."""
@@ -98,18 +103,28 @@ class Supervisor:
             )
 
     def look(self) -> None:
-        """Start again whatever has died, each after its back-off."""
+        """End what gives no sign of life, and start again whatever has died, after its back-off."""
         now = time.monotonic()
         for child in () if self.stopping else self._children.values():
             status = child.process.poll()
             if status is None:
-                continue
-            if child.again_at is None:
+                self._listen(child)
+            elif child.again_at is None:
                 self._plan_restart(child, status, now)
             elif now >= child.again_at:
-                child.process = _spawn(child.spec, again=True)
+                if child.listener is not None:
+                    child.listener.restart()
+                child.process = _spawn(child.spec, child.listener, again=True)
                 child.started, child.again_at = now, None
                 self._say(f"{child.spec.name} is started again.")
+
+    def _listen(self, child: _Child) -> None:
+        """A child that hangs does not heed SIGTERM either."""
+        if child.listener is not None and child.listener.is_silent():
+            silence = child.listener.seconds
+            self._say(f"{child.spec.name} gave no sign of life for {silence:.3g} s; it is ended.")
+            signal_group(child.process.pid, signal.SIGKILL)
+            child.process.wait()
 
     def watch(self, until: Event) -> None:
         """Look after the children until ``until`` is set."""
@@ -121,6 +136,8 @@ class Supervisor:
         self.stopping = True
         for child in reversed(self._children.values()):
             self._stop_one(child)
+            if child.listener is not None:
+                child.listener.close()
         self._children.clear()
 
     def kill(self) -> None:
@@ -176,7 +193,9 @@ def tail(log: Path, lines: int = 15) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _spawn(spec: ChildSpec, again: bool = False) -> subprocess.Popen[bytes]:
+def _spawn(
+    spec: ChildSpec, listener: Listener | None = None, again: bool = False
+) -> subprocess.Popen[bytes]:
     program = shutil.which(spec.command[0])
     if program is None:
         raise SetupError(
@@ -187,13 +206,15 @@ def _spawn(spec: ChildSpec, again: bool = False) -> subprocess.Popen[bytes]:
         spec.log.replace(spec.log.with_suffix(".old.log"))
     # -I and -S: only the standard library, found the same wherever this runs
     leash = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid())]
+    env = dict(spec.env) if spec.whole_env else {**os.environ, **spec.env}
     with spec.log.open("ab") as log:
         return subprocess.Popen(  # noqa: S603
             [*leash, os.path.abspath(program), *spec.command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=dict(spec.env) if spec.whole_env else {**os.environ, **spec.env},
+            env=env | (listener.environment() if listener else {}),
+            pass_fds=(listener.writer,) if listener else (),
             start_new_session=True,
         )
 

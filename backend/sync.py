@@ -1,7 +1,8 @@
 """Label Studio → tables: which tasks there are, which images they show, what people said of them.
 
 A look compares and writes only differences, so looking twice changes nothing. Either a whole look
-is committed or nothing of it.
+is committed or nothing of it. A trainer that fell silent while it looked writes nothing down: what
+it found may be older than what its successor did.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -28,6 +29,8 @@ from backend.tables import Label, Project, Task, TaskImage
 log = logging.getLogger(__name__)
 
 Row = TypeVar("Row", Task, TaskImage, Label)
+Fence = Callable[[Session], None]
+"""Raises in a transaction where what was found out must not be written any more."""
 
 OVERLAP = timedelta(seconds=30)
 """Label Studio dates a change before it commits it; this far back is looked at again."""
@@ -53,16 +56,24 @@ def controls_of(project: Project) -> tuple[Control, ...]:
         return ()
 
 
-def look_at_project(store: Store, client: LabelStudio, project_id: int) -> bool:
+def unfenced(session: Session) -> None:
+    """Let everything be written."""
+
+
+def look_at_project(
+    store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
+) -> bool:
     """Refresh title and config. True when the controls changed, so that all must be looked at."""
     try:
         remote = client.project(project_id)
     except LabelStudioNotFound:
         with store.write() as session:
+            fence(session)
             project = session.get_one(Project, project_id)
             project.gone, project.looked_at = True, time.time()
         return False
     with store.write() as session:
+        fence(session)
         project = session.get_one(Project, project_id)
         return set_config(project, remote.title, remote.label_config)
 
@@ -87,10 +98,12 @@ def set_config(project: Project, title: str, xml: str) -> bool:
     return before != after
 
 
-def look_at_everything(store: Store, client: LabelStudio, project_id: int) -> SyncReport:
+def look_at_everything(
+    store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
+) -> SyncReport:
     """Compare every task and every annotation of a project with the tables."""
     started = time.time()
-    look_at_project(store, client, project_id)
+    look_at_project(store, client, project_id, fence)
     with store.read() as session:
         project = session.get_one(Project, project_id)
         controls = controls_of(project)
@@ -101,6 +114,7 @@ def look_at_everything(store: Store, client: LabelStudio, project_id: int) -> Sy
     annotations = dict(client.annotated(project_id))
     tasks = list(client.tasks(project_id))
     with store.write() as session:
+        fence(session)
         known = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
         seen = {task.id for task in tasks}
         _write_tasks(session, project_id, tasks, controls, annotations)
@@ -116,40 +130,47 @@ def look_at_everything(store: Store, client: LabelStudio, project_id: int) -> Sy
     return SyncReport(len(seen), len(seen - known), len(known - seen), changed)
 
 
-def look_at_changes(store: Store, client: LabelStudio, project_id: int) -> SyncReport:
+def look_at_changes(
+    store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
+) -> SyncReport:
     """Compare what changed since the last look, which Label Studio dates; deletions too."""
     started = time.time()
-    if look_at_project(store, client, project_id):
-        return look_at_everything(store, client, project_id)
+    if look_at_project(store, client, project_id, fence):
+        return look_at_everything(store, client, project_id, fence)
     with store.read() as session:
         project = session.get_one(Project, project_id)
         if project.gone:
             return SyncReport(0, 0, 0, 0)
         known = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
     if not project.cursor:
-        return look_at_everything(store, client, project_id)
+        return look_at_everything(store, client, project_id, fence)
     since = datetime.fromisoformat(project.cursor) - OVERLAP
     found = {task.id: (task, listed) for task, listed in client.changed_since(project_id, since)}
     present = client.task_ids(project_id)
     if unseen := present - known - found.keys():
         found |= client.task_annotations(project_id, sorted(unseen))
-    report = _write_found(store, project_id, found, known - present, known)
+    report = _write_found(store, project_id, found, known - present, known, fence)
     newest = max((task.updated_at for task, _ in found.values()), default=project.cursor)
     with store.write() as session:
+        fence(session)
         project = session.get_one(Project, project_id)
         project.looked_at, project.cursor = started, newest
     return report
 
 
 def look_at_tasks(
-    store: Store, client: LabelStudio, project_id: int, task_ids: Sequence[int]
+    store: Store,
+    client: LabelStudio,
+    project_id: int,
+    task_ids: Sequence[int],
+    fence: Fence = unfenced,
 ) -> SyncReport:
     """Compare the named tasks with the tables; remove those that Label Studio does not have."""
     found = client.task_annotations(project_id, task_ids)
     with store.read() as session:
         query = select(Task.id).where(Task.project_id == project_id, Task.id.in_(task_ids))
         known = set(session.scalars(query))
-    return _write_found(store, project_id, found, known - found.keys(), known)
+    return _write_found(store, project_id, found, known - found.keys(), known, fence)
 
 
 def source_key(uri: str) -> str:
@@ -169,9 +190,11 @@ def _write_found(
     found: Mapping[int, tuple[labelstudio.Task, Sequence[Annotation]]],
     removed: set[int],
     known: set[int],
+    fence: Fence,
 ) -> SyncReport:
     annotations = {task_id: listed for task_id, (_, listed) in found.items()}
     with store.write() as session:
+        fence(session)
         controls = controls_of(session.get_one(Project, project_id))
         _write_tasks(session, project_id, [t for t, _ in found.values()], controls, annotations)
         _remove_tasks(session, project_id, removed)

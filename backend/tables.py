@@ -266,6 +266,28 @@ class FineTune(Base):
     retry_at: Mapped[float] = mapped_column(Float, default=0.0)
 
 
+class Trouble(Base):
+    """A step of a project that failed, until it goes well again: see :mod:`backend.troubles`."""
+
+    __tablename__ = "troubles"
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    step: Mapped[str] = mapped_column(String(40), primary_key=True)
+    failures: Mapped[int] = mapped_column(default=0)
+    """In a row."""
+    reason: Mapped[str] = mapped_column(Text)
+    mend: Mapped[str] = mapped_column(Text, default="")
+    retry_at: Mapped[float] = mapped_column(Float, default=0.0)
+    parked_at: Mapped[float | None] = mapped_column(Float)
+    """When it was given up; empty while it is tried again soon."""
+    mark: Mapped[str] = mapped_column(String(64), default="")
+    """Digest of what may mend it: labels, tasks, config and requests."""
+    hung: Mapped[bool] = mapped_column(default=False)
+    """It did not fail but never ended, so a trainer that starts does not try it at once."""
+
+
 class Hint(Base):
     """Something may have changed in Label Studio; the reconciler goes and looks."""
 

@@ -15,6 +15,7 @@ from backend.pool_priors import PoolPriors
 from backend.push import Pace
 from backend.settings import Settings
 from backend.store import Store
+from backend.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,4 @@ class Tools:
     payoffs: PayoffSlot = field(default_factory=PayoffSlot)
     webhook_warnings: dict[int, str] = field(default_factory=dict)
     """Project → what was logged of its webhooks last."""
+    watch: Watch = field(default_factory=Watch)

@@ -1,14 +1,17 @@
 """The process that keeps every project in its wanted state.
 
-An error in one project is written into its row with what to do about it, the project is tried again
-later and the others go on. While Label Studio cannot be reached, everything learned keeps serving;
-when it is back, the next look finds whatever was missed.
+A step that fails is tried again and then parked, while the other steps and the other projects go
+on (:mod:`backend.troubles`); an error that is no step's fault is written into the project's row
+with what to do about it. A trainer whose step hangs ends itself (:mod:`backend.watchdog`). While
+Label Studio cannot be reached, everything learned keeps serving; when it is back, the next look
+finds whatever was missed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -31,12 +34,17 @@ from backend.settings import Settings, label_studio_access
 from backend.store import Store
 from backend.tables import Project
 from backend.tools import Tools
-from model.errors import TiebreakError, WeightsError
+from backend.troubles import LOG_MEND, note, revive
+from backend.watch import Hang, Watch
+from backend.watchdog import HUNG, Watchdog
+from model.errors import StorageError, TiebreakError, WeightsError
 
 log = logging.getLogger(__name__)
 
 TICK = 0.1
 LONGEST_BACK_OFF = 30.0
+STORAGE_SECONDS = 1.0
+"""How long to wait for a database that cannot be read or written."""
 FAREWELL_SECONDS = 2.0
 """How long a trainer that stops waits for what is on its way to MLflow."""
 TURN_SECONDS = 5.0
@@ -50,7 +58,8 @@ class Trainer:
         url, api_key = label_studio_access(settings)
         store = Store(settings.database_address)
         store.migrate()
-        client = LabelStudio(url, api_key, settings.label_studio_timeout)
+        watch = Watch()
+        client = LabelStudio(url, api_key, settings.label_studio_timeout, watch.progress)
         owner = owner_name()
         self.tools = Tools(
             settings=settings,
@@ -58,45 +67,55 @@ class Trainer:
             client=client,
             fetcher=ImageFetcher(settings, client),
             copies=WorkingCopies(settings.working_copies, settings.working_copy_side),
-            engine=LocalEngine(settings),
+            engine=LocalEngine(settings, watch.progress),
             champions=Champions(store, settings.data_dir),
             leases=Leases(store, owner, settings.lease_seconds),
             pace=Pace(),
             slot=FineTuneSlot(),
+            watch=watch,
         )
         self._stop = threading.Event()
         self._no_weights: WeightsError | None = None
         self._wake: dict[int, float] = {}
+        self._said = ""
 
     def stop(self) -> None:
         """Finish the step in hand and return from :meth:`run`."""
         self._stop.set()
 
     def run(self) -> None:
-        """Work until :meth:`stop`.
+        """Work until :meth:`stop`. A step that hangs, or takes too long to stop, ends the process.
 
         Raises:
             WeightsError: the backbone's weights cannot be had, so nothing can be learned.
         """
+        settings = self.tools.settings
+        longest = max(settings.step_seconds, settings.long_step_seconds)
+        dog = Watchdog(self.tools.watch, self._stop, settings.stop_seconds, self._give_up, longest)
+        dog.start()
+        with contextlib.suppress(StorageError):
+            revive(self.tools.store)
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
         threading.Thread(target=self._load_backbone, name="backbone", daemon=True).start()
         log.info("trainer %s works", self.tools.leases.owner)
         try:
             while not self._stop.is_set():
-                for project_id in self._due():
-                    self._reconcile(project_id)
+                self.tools.watch.begin("Looking for work", settings.step_seconds)
+                self._take_turns()
                 self._stop.wait(TICK)
         finally:
             self._stop.set()
             self.tools.slot.stop()
             self.tools.payoffs.stop()
             heart.join()
-            self.tools.leases.give_back()
+            with contextlib.suppress(StorageError):
+                self.tools.leases.give_back()
             flush(FAREWELL_SECONDS)
             self.tools.fetcher.close()
             self.tools.client.close()
             self.tools.store.close()
+            dog.stop()
         if self._no_weights is not None:
             raise self._no_weights
 
@@ -107,6 +126,18 @@ class Trainer:
         except WeightsError as error:
             self._no_weights = error
             self.stop()
+
+    def _take_turns(self) -> None:
+        """Give every project that is due its turn. Without a database nothing can be done."""
+        try:
+            for project_id in self._due():
+                self._reconcile(project_id)
+            self._said = ""
+        except StorageError as error:
+            if str(error) != self._said:
+                log.error("%s", error)
+            self._said = str(error)
+            self._stop.wait(STORAGE_SECONDS)
 
     def _due(self) -> list[int]:
         hinted = set(hinted_projects(self.tools.store))
@@ -163,10 +194,35 @@ class Trainer:
             project.activity = ""
         self._wake[project_id] = 0.0 if error else self._wake.get(project_id, 0.0)
 
+    def _give_up(self, hang: Hang | None) -> None:
+        """End the process, whatever its threads are at; what is committed stays."""
+        if hang is not None:
+            log.critical("%s The trainer ends, for another one to take over.", hang.sentence)
+        else:
+            seconds = self.tools.settings.stop_seconds
+            log.warning("The step in hand is given up: it did not end within %g s.", seconds)
+        # The database may be what it hangs on.
+        farewell = threading.Thread(target=self._leave, args=(hang,), daemon=True)
+        farewell.start()
+        self.tools.slot.stop()
+        self.tools.payoffs.stop()
+        farewell.join(FAREWELL_SECONDS)
+        logging.shutdown()
+        os._exit(HUNG if hang else 0)
+
+    def _leave(self, hang: Hang | None) -> None:
+        if hang is not None and hang.step:
+            with self.tools.store.write() as session:
+                reason = f"It showed no progress for {hang.seconds:.0f} s and was given up."
+                note(session, hang.project_id, hang.step, reason, LOG_MEND, hung=True)
+        self.tools.leases.give_back()
+
     def _beat(self) -> None:
         while not self._stop.is_set():
             try:
                 self.tools.leases.beat()
+            except StorageError as error:
+                log.error("the heartbeat could not be written; trying again: %s", error)
             except Exception:
                 log.exception("the heartbeat could not be written; trying again")
             self._stop.wait(self.tools.leases.seconds / 3)

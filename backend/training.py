@@ -2,23 +2,21 @@
 
 Nothing that serves is touched before the last transaction, which writes the version, the champion
 and what was learned together. Killed before it, a training leaves at most a folder that the next
-one clears away.
+one clears away: see :mod:`backend.version_files`.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sqlalchemy import select
 
-from backend.champion import artifact_folder, replace_champion
+from backend.champion import replace_champion
 from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
 from backend.experiment_log import log_version
 from backend.id_ranges import ranges_of
@@ -33,7 +31,8 @@ from backend.store import Store
 from backend.sync import AGREED, GONE, controls_of
 from backend.tables import Label, Project, Version
 from backend.tuned_networks import MANIFEST_KEY, TunedNetwork
-from model.artifact import Artifact, save_artifact
+from backend.version_files import laid_down
+from model.artifact import Artifact
 from model.gate import GateDecision
 from model.head import HeadFit, fit_head
 from model.pool_prior import PoolPrior
@@ -177,7 +176,6 @@ def settle(
     another version serves by now.
     """
     artifact, decision = candidate.artifact, candidate.decision
-    save_version(settings.data_dir, project_id, artifact)
     version = Version(
         project_id=project_id,
         number=artifact.version,
@@ -189,7 +187,9 @@ def settle(
         metrics=candidate.metrics,
     )
     state = candidate.state if learned or decision.promote else None
-    done = _finish(store, leases, project_id, state, candidate.started, version, candidate.serving)
+    with laid_down(settings.data_dir, project_id, artifact) as put_in_place:
+        started, serving = candidate.started, candidate.serving
+        done = _finish(store, leases, project_id, state, started, version, serving, put_in_place)
     if not done:
         return TrainingReport(None, False, CHANGED_MEANWHILE)
     log_version(settings, project_id, candidate.title, artifact, candidate.metrics, decision)
@@ -201,14 +201,6 @@ def serving_number(champion: Artifact | None, serving: int | None) -> int:
     if serving is not None:
         return serving
     return champion.version if champion else 0
-
-
-def save_version(data_dir: Path, project_id: int, artifact: Artifact) -> None:
-    """Write a version's folder; one left behind by a killed training is replaced."""
-    folder = artifact_folder(data_dir, project_id, artifact.version)
-    if folder.exists():
-        shutil.rmtree(folder)
-    save_artifact(folder, artifact)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,10 +279,12 @@ def _finish(
     started: float,
     version: Version | None,
     serving: int,
+    put_in_place: Callable[[], None] = lambda: None,
 ) -> bool:
     """Write all at once; false, and nothing is written, when another version serves by now.
 
     Without ``state`` only the version is written: no label counts as learned because of it.
+    ``put_in_place`` is called before the version is known to anybody.
     """
     with store.write() as session:
         leases.check(session, project_id)
@@ -298,6 +292,9 @@ def _finish(
         if project.champion != serving:
             return False
         if version is not None:
+            if session.get(Version, (project_id, version.number)) is not None:
+                return False
+            put_in_place()
             session.add(version)
         if state is None:
             return True

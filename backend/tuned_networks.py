@@ -7,7 +7,7 @@ they look better than they are. A network without its record, or the other way r
 
 from __future__ import annotations
 
-import shutil
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +19,7 @@ from backend.store import Store
 from backend.tables import Embedding, FineTune, Version
 from model.artifact import Artifact
 from model.errors import ArtifactError
-from model.files import sync_folder, write_whole
+from model.files import remove_quietly, sync_folder, write_whole, writing
 from model.weights import file_digest
 
 MANIFEST_KEY = "tuned"
@@ -70,21 +70,20 @@ def keep_network(settings: Settings, tuned: Path, record: TunedNetwork) -> None:
     """Move a network's file to its place, the record first; safe to repeat.
 
     Raises:
-        ArtifactError: the file is not what its SHA-256 says, or cannot be moved.
+        ArtifactError: the file is not what its SHA-256 says.
+        StorageError: it cannot be moved.
     """
     folder = tuned_folder(settings.data_dir)
     path = network_path(folder, record.identity)
-    try:
+    with writing("The fine-tuned network", path):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(_record_path(folder, record.identity), record.model_dump_json().encode())
         if tuned.exists():
-            shutil.move(tuned, path)
+            # Both are in the data folder; what crosses file systems would not come whole.
+            os.replace(tuned, path)
         sync_folder(folder)
-    except OSError as error:
-        raise ArtifactError(
-            f"The fine-tuned network cannot be kept as {path} ({error}).",
-            mend="Check the free space and the permissions of that folder.",
-        ) from error
+    for left in folder.glob(f".{record.identity}.*.partial"):
+        remove_quietly(left)
     _verify(path, record.sha256)
 
 

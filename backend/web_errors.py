@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.sansio.response import Response as SansIOResponse
 
 from backend.http_errors import HttpError, error_for
-from model.errors import TiebreakError
+from model.errors import StorageError, TiebreakError
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,13 @@ def register_error_handlers(app: Flask) -> None:
         # Of a refusal, Label Studio shows people the status line and nothing else.
         answer.status = f"{error.status} {_status_line(str(error))}"
         answer.headers.update(error.headers)
+        return answer
+
+    @app.errorhandler(StorageError)
+    def no_storage(error: StorageError) -> Response:
+        log.error("%s", error)
+        answer = _answer(HttpError(503, "storage", error.message, error.mend))
+        answer.headers["Retry-After"] = str(RETRY_SECONDS)
         return answer
 
     @app.errorhandler(HTTPException)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt
 from safetensors import SafetensorError
 
 from model.errors import ArgumentError, ArtifactError
-from model.files import sync_folder, write_through
+from model.files import remove_quietly, storage_error, sync_folder, write_through
 from model.head import Head
 
 FORMAT = 1
@@ -89,7 +88,8 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
     :class:`ArgumentError` when the artifact cannot be stored: arrays that do not fit its classes
     or each other, or a manifest that is not JSON (infinite numbers, NaN and lone surrogates are
     not; tuples are read back as lists).
-    :class:`ArtifactError` when ``folder`` exists with other content or cannot be written.
+    :class:`ArtifactError` when ``folder`` exists with other content; :class:`StorageError` when it
+    cannot be written.
     """
     files = _render(artifact)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
@@ -109,12 +109,10 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
             # Another process has written the version in the meantime.
             _require_same(folder, files)
             return
-        raise ArtifactError(
-            f"Version {artifact.version} cannot be written to {folder} ({error}).",
-            mend="Check the free space and the permissions of that folder.",
-        ) from error
+        size = sum(map(len, files.values()))
+        raise storage_error(f"Version {artifact.version}", folder, error, size) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_quietly(partial)
 
 
 def load_artifact(folder: Path) -> Artifact:

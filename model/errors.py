@@ -6,6 +6,7 @@
     ├── ArgumentError        an argument is outside what a function allows
     ├── WeightsError         pretrained weights cannot be had
     ├── ArtifactError        a model version on disk is missing, cut or changed
+    ├── StorageError         the disk or the database does not take what is to be written
     └── (backend.errors)     everything that talks adds its own below the same root
 """
 
@@ -37,3 +38,10 @@ class WeightsError(TiebreakError):
 
 class ArtifactError(TiebreakError):
     """A model version on disk is missing, truncated or not what its checksums say."""
+
+
+class StorageError(TiebreakError):
+    """The disk or the database does not take what is to be written, or cannot be read.
+
+    Nothing is wrong with the work itself: the same goes well once there is space again.
+    """

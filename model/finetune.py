@@ -92,8 +92,8 @@ def finetune(
     many ``workers`` there are.
 
     ArgumentError when there are fewer than 20 rows or no control can be learned;
-    :class:`TrainingDiverged` when the loss is no longer finite; OSError when the checkpoint cannot
-    be written. What ``load_image`` raises is passed on.
+    :class:`TrainingDiverged` when the loss is no longer finite; :class:`StorageError` when the
+    checkpoint cannot be written. What ``load_image`` raises is passed on.
     """
     n = _row_count(labels)
     target = choose_device(device)

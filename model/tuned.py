@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from model.backbones import BACKBONES, Backbone, build_network, check_backbone
 from model.errors import ArgumentError, WeightsError
-from model.files import write_whole
+from model.files import write_whole, writing
 
 PROMISE = re.compile(r"-([0-9a-f]{8,64})(-[0-9]+px)?\.safetensors$")
 
@@ -38,7 +38,7 @@ def save_network(path: Path, network: torch.nn.Module) -> str:
     that is there is replaced, its folder is made.
 
     :class:`ArgumentError` when a weight is not finite (a training that diverged) or ``path`` does
-    not end in ``.safetensors``; :class:`WeightsError` when the file cannot be written.
+    not end in ``.safetensors``; :class:`StorageError` when the file cannot be written.
     """
     if path.suffix != ".safetensors":
         raise ArgumentError(f"path={path}; a name that ends in .safetensors is needed.")
@@ -47,14 +47,9 @@ def save_network(path: Path, network: torch.nn.Module) -> str:
     if odd:
         raise ArgumentError(f"network has weights that are not finite, {odd[0]} first.")
     data: bytes = safetensors.torch.save(state)
-    try:
+    with writing("The fine-tuned network", path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
-    except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be written ({error.strerror}).",
-            mend="Check the free space and the permissions of that folder.",
-        ) from error
     return hashlib.sha256(data).hexdigest()
 
 

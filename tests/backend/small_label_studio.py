@@ -7,7 +7,7 @@ import itertools
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,6 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(json.dumps(content).encode(), "application/json")
 
     def _answer(self, body: bytes, kind: str) -> None:
+        self.server.before_answer(f"{self.command} {self.path}")
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -96,6 +97,8 @@ class SmallLabelStudio(ThreadingHTTPServer):
         self.predictions: list[dict[str, Any]] = []
         self.webhooks: list[dict[str, Any]] = []
         self.numbers = itertools.count(1)
+        self.before_answer: Callable[[str], None] = lambda _: None
+        """Told of each request when its answer is ready; may keep it back."""
         self._clock = 0
 
     def add_task(self, task: int, colour: tuple[int, int, int]) -> None:

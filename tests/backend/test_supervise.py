@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,38 @@ def test_the_tail_of_a_log_is_its_last_lines(tmp_path: Path) -> None:
     assert tail(log) == ""
     log.write_text("".join(f"line {n}\n" for n in range(5000)))
     assert tail(log, 2) == "line 4998\nline 4999"
+
+
+PULSES = """
+    import os, time
+    (here / "{0}.pid").write_text(str(os.getpid()))
+    writer = int(os.environ["TIEBREAK_PULSE"])
+    while not (here / "hang").exists():
+        os.write(writer, b".")
+        time.sleep(0.05)
+    time.sleep(600)
+"""
+
+
+def test_a_child_that_gives_no_sign_of_life_is_ended_and_started_again(
+    tmp_path: Path, supervisor: Supervisor, said: list[str]
+) -> None:
+    supervisor.start(replace(script(tmp_path, "a", PULSES.format("a")), silence=2.0))
+    first = supervisor.pid("a")
+    assert first is not None
+    eventually((tmp_path / "a.pid").exists)
+    watched_for = time.monotonic() + 2.5
+    while time.monotonic() < watched_for:
+        supervisor.look()
+        time.sleep(0.02)
+    assert supervisor.pid("a") == first
+    os.kill(first, signal.SIGSTOP)
+
+    def restarted() -> bool:
+        supervisor.look()
+        return supervisor.pid("a") not in (None, first)
+
+    eventually(restarted)
+    assert said[0] == "a gave no sign of life for 2 s; it is ended."
+    assert "signal SIGKILL" in said[1]
+    assert gone(first)

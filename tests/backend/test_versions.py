@@ -284,17 +284,17 @@ def test_after_a_rollback_only_what_came_since_is_pushed(
     settings: Settings,
 ) -> None:
     roll_back(store, settings, 1)
-    recover_push(store, keeper_client, 1, 1)
+    recover_push(store, keeper_client, leases, 1, 1)
     _push(learned, keeper_client, leases, settings, plan(learned, settings))
     promote(store, settings, 1, 2)
-    recover_push(store, keeper_client, 1, 2)
+    recover_push(store, keeper_client, leases, 1, 2)
     _push(learned, keeper_client, leases, settings, plan(learned, settings))
     learned.task(61, np.eye(3, 16)[0])
     embed_again(learned)
     roll_back(store, settings, 1)
 
     assert learned.project().pushing
-    recover_push(store, keeper_client, 1, 1)
+    recover_push(store, keeper_client, leases, 1, 1)
     assert not learned.project().pushing
     more = plan(learned, settings)
     assert [task_id for task_id, _ in more.predictions] == [61]
@@ -335,9 +335,9 @@ def test_a_rollback_during_a_push_is_not_forgotten(
     assert learned.project().pushing
     assert keeper.orders_by == ""
     # The promotion that comes while Label Studio is asked is not forgotten either.
-    recover_push(store, keeper_client, 1, 2)
+    recover_push(store, keeper_client, leases, 1, 2)
     assert learned.project().pushing
-    recover_push(store, keeper_client, 1, 1)
+    recover_push(store, keeper_client, leases, 1, 1)
     assert not learned.project().pushing
 
 

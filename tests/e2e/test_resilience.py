@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.e2e.bad_post import RARELY, label_through
 from tests.e2e.conftest import StartLabelStudio, StartTiebreak
 from tests.e2e.digits import (
     DIGIT_CONFIG,
@@ -192,3 +194,54 @@ def test_a_damaged_champion_is_replaced(
     tiebreak.wait(project, lambda s: s["version"] == "v3")
     assert_all_scored(admin, project, tiebreak.settle(project))
     assert {e["model_version"] for e in predict(tiebreak, project, tasks)} == {"v3"}
+
+
+def test_webhooks_are_lost_doubled_and_shuffled(
+    label_studio: LabelStudioServer,
+    start_tiebreak: StartTiebreak,
+    digits: Digits,
+    digit_project: int,
+) -> None:
+    project = digit_project
+    tiebreak = start_tiebreak(label_studio, **RARELY)
+    digits.add_tasks(project, range(40))
+    tiebreak.connect(project)
+    tiebreak.wait(project, lambda s: s["served"] == "v0")
+    found = label_through(tiebreak, digits, project, actions=30, seed=7)
+    assert found["webhooks"]["lost"] > 3
+    assert found["webhooks"]["delivered"] > 20
+    assert found["wrong_after_one_look"] == 0
+
+
+def test_twenty_ask_for_a_training_at_once(
+    label_studio: LabelStudioServer,
+    start_tiebreak: StartTiebreak,
+    digits: Digits,
+    digit_project: int,
+) -> None:
+    admin, project = label_studio.admin, digit_project
+    settings = {"TIEBREAK_MIN_NEW_LABELS": "1000", "TIEBREAK_TRANSFER": "features"}
+    tiebreak = start_tiebreak(label_studio, **settings)
+    digits.add_tasks(project, range(30))
+    tiebreak.connect(project)
+    tiebreak.wait(project, lambda s: s["served"] == "v0")
+    digits.label_next(admin, project, 12)
+    tiebreak.wait(project, lambda s: s["controls"][0]["labels"] == 12)
+    tiebreak.settle(project)
+
+    hook = {"action": "START_TRAINING", "project": {"id": project}}
+    asked = [("/webhook", hook), ("/train", {"project": project})] * 10
+    most_waiting = 0
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda each: tiebreak.post(*each), asked))
+    assert {answer.status_code for answer in answers} == {200}
+    while True:
+        waiting = tiebreak.requests_waiting(project)
+        most_waiting = max(most_waiting, waiting)
+        if not waiting and tiebreak.count("hints") == 0:
+            break
+    status = tiebreak.settle(project)
+    assert most_waiting <= 1
+    assert tiebreak.log(TRAINER).count(": trained v") == 1
+    assert [version["version"] for version in status["versions"]] == ["v1"]
+    assert labels_learned(status) == 12

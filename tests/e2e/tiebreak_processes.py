@@ -176,6 +176,15 @@ class TiebreakProcesses:
         rows = self._rows(query, project)
         return {int(task) for task, leader in rows if in_audit(leader, share)}
 
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+        return int(self._rows(f"SELECT COUNT(*) FROM {table}")[0][0])
+
+    def requests_waiting(self, project: int) -> int:
+        """How many requests for a training wait or are being answered."""
+        query = "SELECT COUNT(train_requested_at) FROM projects WHERE id = ?"
+        return int(self._rows(query, project)[0][0])
+
     def wait_labels(self, project: int, wanted: Mapping[int, str], seconds: float = 30) -> None:
         """Wait until the agreed labels of a project are these, and no others."""
 

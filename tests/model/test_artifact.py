@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from model.artifact import Artifact, load_artifact, save_artifact
-from model.errors import ArgumentError, ArtifactError
+from model.errors import ArgumentError, ArtifactError, StorageError
 from model.head import Head
 
 ROOT = Path(__file__).parents[2]
@@ -256,7 +256,7 @@ def test_an_existing_version_is_never_replaced(changes: dict[str, object], tmp_p
 
 def test_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "versions").write_text("")
-    with pytest.raises(ArtifactError, match="Version 3 cannot be written"):
+    with pytest.raises(StorageError, match="Version 3 cannot be written"):
         save_artifact(tmp_path / "versions" / "v1", artifact())
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from model.backbones import Backbone, load_backbone
-from model.errors import ArgumentError, WeightsError
+from model.errors import ArgumentError, StorageError, WeightsError
 from model.tuned import load_tuned, save_network, trainable_copy
 from model.weights import file_digest
 
@@ -200,7 +200,7 @@ def test_a_name_of_another_kind(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WeightsError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         save_network(tmp_path / "file" / "n.safetensors", Numbers(a=torch.zeros(2)))
 
 
