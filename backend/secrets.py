@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from backend.log_secrets import hide
 from backend.settings import Settings
 
 SECRET_HEADER = "X-Tiebreak-Secret"  # noqa: S105 - the header's name, not a secret
@@ -15,7 +16,9 @@ def webhook_secret(settings: Settings) -> str:
     """The secret that our webhooks carry: the setting, or one made on first use and kept."""
     if settings.webhook_secret is not None:
         return settings.webhook_secret.get_secret_value()
-    return _kept_secret(settings.data_dir / "webhook-secret")
+    secret = _kept_secret(settings.data_dir / "webhook-secret")
+    hide(secret)
+    return secret
 
 
 def _kept_secret(path: Path) -> str:
