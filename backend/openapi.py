@@ -19,8 +19,8 @@ from backend.http_errors import ERRORS
 from backend.payloads import LARGEST_ID
 from backend.request_ids import REQUEST_ID_HEADER, WELL_FORMED
 
-ALWAYS = (400, 429, 500)
-"""Any request may be malformed, one too many, or run into an error of ours."""
+ALWAYS = (400, 414, 417, 429, 431, 500)
+"""Any request may be malformed, too long, one too many, or run into an error of ours."""
 CLOSED = (401, 403, 503)
 WITH_BODY = (413, 415)
 UNDESCRIBED_METHODS = frozenset({"HEAD", "OPTIONS"})

@@ -15,7 +15,7 @@ from backend.http_errors import ERRORS
 from backend.openapi import describe, template
 from backend.request_ids import REQUEST_ID_HEADER, WELL_FORMED
 
-ANYWHERE = {400, 401, 403, 413, 415, 429, 500, 503}
+ANYWHERE = {400, 401, 403, 413, 414, 415, 417, 429, 431, 500, 503}
 """What may be said before it is known whether there is a route."""
 Json = dict[str, Any]
 
