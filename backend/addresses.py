@@ -29,8 +29,11 @@ Resolver = Callable[[str, int], Sequence[str]]
 CONNECT_SECONDS = 10.0
 
 # Special addresses that Python 3.11 counts as public: protocol assignments (one of them is a
-# cloud's metadata service), and the host services of another cloud.
-_NOT_PUBLIC = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16/32"))
+# cloud's metadata service), the host services of another cloud, relays, documentation.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "168.63.129.16/32", "192.88.99.0/24", "3fff::/20")
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -151,7 +154,10 @@ class CheckedBackend(httpcore.NetworkBackend):
         return allowed
 
     def _may(self, text: str) -> bool:
-        address = ipaddress.ip_address(text)
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return False
         inner = embedded(address)
         return is_public(address) or any(
             address in network or inner in network for network in self._allowed

@@ -58,6 +58,7 @@ _KINDS = (
     (b"\x1aE\xdf\xa3", 0, "a video"),
     (b"version https://git-lfs", 0, "a Git LFS pointer"),
 )
+_PIXELS_MEND = "TIEBREAK_IMAGE_MAX_PIXELS is the limit."
 _ALLOWED = "Allowed are JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and JPEG 2000."
 
 
@@ -79,7 +80,7 @@ def decode_image(data: bytes, *, max_pixels: int, side: int) -> Image.Image:
                 raise ImageError(
                     f"The image has {width} × {height} pixels, more than {max_pixels:,}.",
                     retry=False,
-                    mend="TIEBREAK_IMAGE_MAX_PIXELS is the limit.",
+                    mend=_PIXELS_MEND,
                 )
             size = target_size(width, height, side)
             if image.format in ("JPEG", "MPO"):
@@ -151,7 +152,7 @@ def _damaged(data: bytes, error: Exception) -> ImageError:
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return not_enough_memory()
     if isinstance(error, Image.DecompressionBombError):
-        return ImageError("The image has too many pixels.", retry=False)
+        return ImageError("The image has too many pixels.", retry=False, mend=_PIXELS_MEND)
     if _is_cut_off(data, error):
         return ImageError("The image file is cut off.", retry=False)
     return ImageError("The image file is damaged or cut off.", retry=False)

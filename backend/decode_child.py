@@ -22,7 +22,7 @@ import time
 import warnings
 from pathlib import Path
 
-from PIL import AvifImagePlugin, ImageColor, ImagePalette, MpoImagePlugin  # noqa: F401
+from PIL import AvifImagePlugin, Image, ImageColor, ImagePalette, MpoImagePlugin  # noqa: F401
 
 from backend.decode import decode_image
 from backend.errors import ImageError
@@ -80,6 +80,7 @@ def receive(channel: socket.socket, length: int, *, until: float | None = None) 
 
 
 def _decoded(data: bytes, max_pixels: int, side: int) -> bytes:
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # Pillow refuses twice that, before it decodes
     try:
         picture = decode_image(data, max_pixels=max_pixels, side=side)
     except ImageError as error:

@@ -55,6 +55,10 @@ from tests.backend.peers import (
         ("::7f00:1", False),
         ("2002:7f00:1::", False),  # 127.0.0.1 by 6to4
         ("64:ff9b::7f00:1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("192.88.99.1", False),
+        ("3fff::1", False),
+        ("2001:0:7f00:1::", False),  # Teredo
         ("64:ff9b::a9fe:a9fe", False),
     ],
 )
