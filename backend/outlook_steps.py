@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from backend.orders import RANDOM
 from backend.outlook import outlook_of
 from backend.payoff import Look, looks_due, record
 from backend.payoff_job import read_result, write_job
+from backend.pool_priors import pool_embeddings
 from backend.projects import newest_version
 from backend.sync import controls_of
 from backend.tables import Project, Version, version_name
@@ -68,13 +71,16 @@ class OutlookSteps:
             if project.payoff.get("checked") == version.number:
                 return False
             looks = self._due(session, project, version)
-        if not any(look.tells for look in looks):
+            tells = any(look.tells for look in looks)
+            starts = tells and slot.project_id is None
+            pools = self._pools(session, looks, version.backbone) if starts else {}
+        if not tells:
             seed = self.tools.settings.seed
             found = [(look.control.name, look.compare(seed)) for look in looks]
             return self._keep(found, version.number)
         self._wake(time.time() + AGAIN_SECONDS)
-        if slot.project_id is None:
-            write_job(self._folder, looks, self.tools.settings.seed)
+        if starts:
+            write_job(self._folder, looks, self.tools.settings.seed, pools)
             slot.start(self.project_id, version.number, self._folder)
         return False
 
@@ -84,6 +90,14 @@ class OutlookSteps:
             return []
         controls = controls_of(project)
         return looks_due(session, project, controls, version.backbone, settings.audit_share)
+
+    def _pools(
+        self, session: Session, looks: Sequence[Look], backbone: str
+    ) -> dict[str, NDArray[np.float16]]:
+        """Data key → what the heads of its controls listen to besides labels."""
+        keys = sorted({look.control.data_key for look in looks if not look.control.multiple})
+        found = {key: pool_embeddings(session, self.project_id, key, backbone) for key in keys}
+        return {key: rows for key, rows in found.items() if rows is not None}
 
     @property
     def _folder(self) -> Path:

@@ -34,6 +34,7 @@ from model.payoff import (
     comparable,
     compare_picks,
 )
+from model.pool_prior import PoolPrior
 from model.uncertainty import STRATEGIES
 
 GROWN = 1.2
@@ -62,8 +63,9 @@ class Look:
         audited = len(self.audit)
         return audited >= MINIMUM_AUDITED and len(self.picked) >= comparable(audited)
 
-    def compare(self, seed: int) -> Comparison:
-        """Make it; it takes seconds or minutes where it tells."""
+    def compare(self, seed: int, pool: PoolPrior | None = None) -> Comparison:
+        """Make it, with heads that listen to ``pool`` as those that serve do; it takes seconds or
+        minutes where it tells."""
         found = compare_picks(
             self.picked,
             self.audit,
@@ -71,6 +73,7 @@ class Look:
             classes=self.control.classes,
             multiple=self.control.multiple,
             seed=seed,
+            pool=pool,
         )
         return found if not self.tells else replace(found, learned=self.before)
 

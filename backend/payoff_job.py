@@ -16,20 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.label_config import Control
 from backend.payoff import Look
+from model.head import power_normalise
 from model.payoff import Comparison, Labelled, Stage, Verdict
+from model.pool_prior import PoolPrior
 
 JOB, ARRAYS, RESULT = "job.json", "arrays.npz", "result.json"
 NICE = 15
 
 
-def write_job(folder: Path, looks: Sequence[Look], seed: int) -> None:
-    """Lay down what is to be compared, in place of what lay there."""
+def write_job(
+    folder: Path, looks: Sequence[Look], seed: int, pools: Mapping[str, NDArray[Any]] | None = None
+) -> None:
+    """Lay down what is to be compared, in place of what lay there.
+
+    ``pools``: data key → (n, d) embeddings of the project's images, which the heads of its controls
+    listen to; a control of several choices listens to none.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {f"pool_{key}": rows for key, rows in (pools or {}).items()}
     for i, look in enumerate(looks):
         for name, part in (("picked", look.picked), ("audit", look.audit)):
             arrays[f"{name}_x_{i}"], arrays[f"{name}_y_{i}"] = part.embeddings, part.targets
@@ -57,10 +66,22 @@ def run_job(folder: Path) -> None:
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
         looks = [_look(told, arrays, i) for i, told in enumerate(job["looks"])]
-    found = [(look.control.name, asdict(look.compare(job["seed"]))) for look in looks]
+        pools = _pools(looks, arrays)
+    found = []
+    for look in looks:
+        pool = None if look.control.multiple else pools.get(look.control.data_key)
+        found.append((look.control.name, asdict(look.compare(job["seed"], pool))))
     half = folder / f"{RESULT}.part"
     half.write_text(json.dumps(found), encoding="utf-8")
     half.replace(folder / RESULT)
+
+
+def _pools(looks: Sequence[Look], arrays: Mapping[str, Any]) -> dict[str, PoolPrior]:
+    return {
+        key: PoolPrior(power_normalise(arrays[f"pool_{key}"]))
+        for key in {look.control.data_key for look in looks}
+        if f"pool_{key}" in arrays
+    }
 
 
 def _look(told: Mapping[str, Any], arrays: Mapping[str, Any], i: int) -> Look:

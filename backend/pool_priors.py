@@ -7,6 +7,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
@@ -47,12 +49,20 @@ class PoolPriors:
             if known is not None and known[0] == stamp:
                 self._kept.move_to_end(key)
                 return known[1]
-            prior = PoolPrior(power_normalise(from_bytes(_vectors(session, digests, backbone))))
+            prior = PoolPrior(power_normalise(_vectors(session, digests, backbone)))
             self._kept[key] = (stamp, prior)
             self._kept.move_to_end(key)
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
             return prior
+
+
+def pool_embeddings(
+    session: Session, project_id: int, data_key: str, backbone: str
+) -> NDArray[np.float16] | None:
+    """(n, d) embeddings of the images that a prior is made of; None for too few."""
+    digests = list(session.scalars(_digests(project_id, data_key, backbone)))
+    return _vectors(session, digests, backbone) if len(digests) >= FEWEST else None
 
 
 def _digests(project_id: int, data_key: str, backbone: str) -> Select[str]:
@@ -71,7 +81,7 @@ def _digests(project_id: int, data_key: str, backbone: str) -> Select[str]:
     )
 
 
-def _vectors(session: Session, digests: Sequence[str], backbone: str) -> list[bytes]:
+def _vectors(session: Session, digests: Sequence[str], backbone: str) -> NDArray[np.float16]:
     found: dict[str, bytes] = {}
     for start in range(0, len(digests), SQL_SLICE):
         rows = session.execute(
@@ -81,4 +91,4 @@ def _vectors(session: Session, digests: Sequence[str], backbone: str) -> list[by
             )
         )
         found.update((digest, vector) for digest, vector in rows)
-    return [found[digest] for digest in digests]
+    return from_bytes([found[digest] for digest in digests])

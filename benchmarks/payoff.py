@@ -99,7 +99,13 @@ def looks(data: LabelledEmbeddings, queue: str, seed: int, largest: int) -> Iter
         audit = Labelled(images.audit[:audited], images.y_audit[:audited])
         for stage in Stage:
             found = compare_picks(
-                picked, audit, stage=stage, classes=data.classes, multiple=False, seed=seed
+                picked,
+                audit,
+                stage=stage,
+                classes=data.classes,
+                multiple=False,
+                seed=seed,
+                pool=images.prior,
             )
             history.append(found)
             choice = should_choose(history, found.learned + found.compared)

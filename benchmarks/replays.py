@@ -14,7 +14,9 @@ from sklearn.isotonic import IsotonicRegression
 from benchmarks.labelled_embeddings import LabelledEmbeddings
 from benchmarks.report import say
 from model.head import Head, fit_head
+from model.pool_prior import PoolPrior
 from model.queries import Answers, Pool, pick
+from model.simulate import draw_prior
 
 Array = NDArray[Any]
 POOL, AUDITABLE, JUDGED = 10_000, 2_000, 6_000
@@ -47,8 +49,10 @@ class Replay:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The images of a replay: a pool to label, images to audit, and images to judge by."""
+    """The images of a replay: a pool to label, images to audit, and images to judge by; ``prior``
+    is what the pool says while it is unlabelled."""
 
+    prior: PoolPrior | None
     pool: Array
     y_pool: NDArray[np.int64]
     audit: Array
@@ -63,6 +67,7 @@ def parts(data: LabelledEmbeddings, seed: int) -> Parts:
     audit = min(AUDITABLE, len(order) // 6)
     held, pool = order[:audit], order[audit : audit + POOL]
     return Parts(
+        draw_prior(data.train[pool], seed),
         data.train[pool],
         data.y_train[pool],
         data.train[held],
@@ -119,7 +124,7 @@ def next_batch(labels: int, classes: Sequence[str]) -> int:
 def fitted(images: Parts, rows: NDArray[np.int64], classes: Sequence[str], seed: int) -> Head:
     """The product's head on these images of the pool."""
     x, y = images.pool[rows], images.y_pool[rows]
-    return fit_head(x, y, classes=classes, multiple=False, seed=seed).head
+    return fit_head(x, y, classes=classes, multiple=False, seed=seed, pool=images.prior).head
 
 
 def said(head: Head, embeddings: Array) -> NDArray[np.int64]:

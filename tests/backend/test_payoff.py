@@ -9,10 +9,13 @@ import pytest
 
 from backend.payoff import GROWN, Look, decide, looks_due, record
 from backend.payoff_job import read_result, run_job, write_job
+from backend.pool_priors import pool_embeddings
 from backend.sync import controls_of
 from backend.tables import Embedding, Order, Project, Task
 from model.audit import in_audit
+from model.head import power_normalise
 from model.payoff import Comparison, Stage, Verdict, comparable
+from model.pool_prior import PoolPrior
 from tests.backend.conftest import BACKBONE, Tables, digest_of
 
 SHARE = 0.5
@@ -217,3 +220,24 @@ def test_the_job_finds_what_was_laid_down(tables: Tables, tmp_path: Any) -> None
     assert read_result(tmp_path / "job") == [("label", look.compare(3)) for look in looks]
     write_job(tmp_path / "job", looks, 3)
     assert read_result(tmp_path / "job") is None
+
+
+def test_its_heads_listen_to_the_unlabelled_images(tables: Tables, tmp_path: Any) -> None:
+    classes = tables.clusters(250)
+    order(tables, 0, 1.0, "auto")
+    held = audited(250)
+    for n in range(1, 251):
+        if n % 3 and (n not in held or n in held[:90]):
+            labelled(tables, n, classes[n - 1], 5.0 + n)
+    looks = due(tables)
+    assert all(look.tells for look in looks)
+    with tables.store.read() as session:
+        rows = pool_embeddings(session, 1, "image", BACKBONE)
+    assert rows is not None
+    assert rows.shape[0] == 250
+    write_job(tmp_path / "job", looks, 3, {"image": rows})
+    run_job(tmp_path / "job")
+    prior = PoolPrior(power_normalise(rows))
+    found = [("label", look.compare(3, prior)) for look in looks]
+    assert read_result(tmp_path / "job") == found
+    assert found != [("label", look.compare(3)) for look in looks]

@@ -284,6 +284,21 @@ def test_versions_are_told_apart_exactly(
     assert client.version_counts(project)["v1"] == 2
 
 
+def test_a_version_is_deleted_of_a_task_and_of_none_that_is_gone(
+    client: LabelStudio, label_studio: LabelStudioServer, project: int
+) -> None:
+    admin = label_studio.admin
+    one, gone = admin.import_tasks(project, images(2))
+    client.import_predictions(
+        project, [prediction(one, "v1"), prediction(one, "v1.1"), prediction(gone, "v1")]
+    )
+    admin.delete(f"/api/tasks/{gone}/")
+    assert client.delete_predictions(one, "v1") == 1
+    assert client.version_counts(project) == {"v1.1": 1}
+    assert client.delete_predictions(one, "v1") == 0
+    assert client.delete_predictions(gone, "v1") == 0
+
+
 def test_the_version_and_the_sampling_order_the_next_task(
     client: LabelStudio, label_studio: LabelStudioServer, project: int
 ) -> None:
