@@ -4,21 +4,22 @@ A check of the host name alone can be got round: a name may resolve to a private
 different one at every look-up, or be a number in disguise (``0x7f000001``). So the name is
 resolved here, each address it yields is checked, and the connection is made to the checked
 address itself. TLS still verifies the name, because httpcore takes it from the URL.
+
+Every step of a connection ends at the thread's time limit: a limit per read would let a server
+that sends one byte a second go on for ever. Name look-ups are bounded by the system's resolver.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import socket
 import ssl
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import httpcore
 
+from backend.deadline import time_left
 from backend.errors import ImageError, SettingsError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -28,32 +29,18 @@ Resolver = Callable[[str, int], Sequence[str]]
 CONNECT_SECONDS = 10.0
 
 # Special addresses that Python 3.11 counts as public: protocol assignments (one of them is a
-# cloud's metadata service), and the host services of another cloud.
-_NOT_PUBLIC = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16/32"))
+# cloud's metadata service), the host services of another cloud, relays, documentation.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "168.63.129.16/32", "192.88.99.0/24", "3fff::/20")
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Everything read or written in this thread inside the block ends ``seconds`` from now.
-
-    A limit per read would let a server that sends one byte a second go on for ever. Name look-ups
-    are bounded by the system's resolver instead.
-    """
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
 
 
 def _remaining(timeout: float | None, error: type[httpcore.TimeoutException]) -> float | None:
-    deadline = _deadline.get()
-    if deadline is None:
+    left = time_left()
+    if left is None:
         return timeout
-    left = deadline - time.monotonic()
     if left <= 0:
         raise error("the time for this image is over")
     return left if timeout is None else min(left, timeout)
@@ -170,7 +157,10 @@ class CheckedBackend(httpcore.NetworkBackend):
         return allowed
 
     def _may(self, text: str) -> bool:
-        address = ipaddress.ip_address(text)
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return False
         inner = embedded(address)
         return is_public(address) or any(
             address in network or inner in network for network in self._allowed
@@ -178,7 +168,7 @@ class CheckedBackend(httpcore.NetworkBackend):
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A stream whose every step also ends at the thread's :func:`time_limit`."""
+    """A stream whose every step also ends at the thread's time limit."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -22,6 +19,7 @@ from PIL import (
 )
 
 from backend.errors import ImageError
+from backend.flatten import reduced_rgb
 
 LONGEST = 8
 """The longer side of a result is at most this many times the wanted shorter side."""
@@ -46,9 +44,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TRANSPARENT = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
-_KEYED = frozenset({"1", "L", "P", "RGB"})  # may name one colour, or palette entries, transparent
-_PLAIN = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
 _KINDS = (
     (b"%PDF", 0, "a PDF"),
     (b"8BPS", 0, "a Photoshop file"),
@@ -63,6 +58,7 @@ _KINDS = (
     (b"\x1aE\xdf\xa3", 0, "a video"),
     (b"version https://git-lfs", 0, "a Git LFS pointer"),
 )
+_PIXELS_MEND = "TIEBREAK_IMAGE_MAX_PIXELS is the limit."
 _ALLOWED = "Allowed are JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and JPEG 2000."
 
 
@@ -84,7 +80,7 @@ def decode_image(data: bytes, *, max_pixels: int, side: int) -> Image.Image:
                 raise ImageError(
                     f"The image has {width} × {height} pixels, more than {max_pixels:,}.",
                     retry=False,
-                    mend="TIEBREAK_IMAGE_MAX_PIXELS is the limit.",
+                    mend=_PIXELS_MEND,
                 )
             size = target_size(width, height, side)
             if image.format in ("JPEG", "MPO"):
@@ -117,54 +113,13 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 def _finished(
     image: Image.Image, size: tuple[int, int], turn: Image.Transpose | None
 ) -> Image.Image:
-    picture = to_rgb(image)
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    picture = reduced_rgb(image, size)
     if turn is not None:
         picture = picture.transpose(turn)
     if picture is image:
         picture = picture.copy()  # its file is closed behind it
     picture.info.clear()
     return picture
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """``image`` in RGB, transparency on white; the very same where it is so already.
-
-    Raises :class:`ImageError` for a colour mode that has no plain meaning, such as LAB.
-    """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in _TRANSPARENT or ("transparency" in image.info and image.mode in _KEYED):
-        straight = image.convert("LA") if image.mode == "La" else image
-        whole = straight.convert("RGBA")
-        picture = Image.new("RGB", whole.size, (255, 255, 255))
-        picture.paste(whole, mask=whole.getchannel("A"))
-        return picture
-    if image.mode in _PLAIN:
-        return image.convert("RGB")
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_stretched(np.asarray(image))).convert("RGB")
-    raise ImageError(
-        f"The image has the colour mode {image.mode}.",
-        retry=False,
-        mend="Save it as RGB or grey.",
-    )
-
-
-def _stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """(h, w) numbers -> (h, w) uint8: smallest to 0, largest to 255; not-a-number to 0."""
-    finite = np.isfinite(values)
-    numbers = np.where(finite, values, 0).astype(np.float64)
-    low = float(numbers.min(where=finite, initial=np.inf))
-    high = float(numbers.max(where=finite, initial=-np.inf))
-    if not low < high:
-        return np.clip(numbers, 0, 255).astype(np.uint8)
-    scaled = (numbers - low) * (255 / (high - low))
-    return np.where(finite, np.rint(scaled), 0).astype(np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -194,13 +149,22 @@ def what_it_is(data: bytes) -> str:
 
 
 def _damaged(data: bytes, error: Exception) -> ImageError:
-    if isinstance(error, MemoryError):
-        return ImageError("There is not enough memory to decode the image.", retry=False)
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return not_enough_memory()
     if isinstance(error, Image.DecompressionBombError):
-        return ImageError("The image has too many pixels.", retry=False)
+        return ImageError("The image has too many pixels.", retry=False, mend=_PIXELS_MEND)
     if _is_cut_off(data, error):
         return ImageError("The image file is cut off.", retry=False)
     return ImageError("The image file is damaged or cut off.", retry=False)
+
+
+def not_enough_memory() -> ImageError:
+    """The error of an image that takes more memory than there may be."""
+    return ImageError(
+        "There is not enough memory to decode the image.",
+        retry=False,
+        mend="TIEBREAK_IMAGE_DECODE_MEMORY is the limit.",
+    )
 
 
 def _is_cut_off(data: bytes, error: Exception) -> bool:

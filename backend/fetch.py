@@ -29,8 +29,8 @@ from backend.addresses import (
     Network,
     Resolver,
     resolve,
-    time_limit,
 )
+from backend.deadline import time_limit
 from backend.errors import ImageError, LabelStudioError
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

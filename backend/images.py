@@ -5,6 +5,9 @@ the original bytes: equal images of many tasks share one. Pictures whose shorter
 64 pixels are kept as PNG, because JPEG would change every pixel of a small digit or icon; larger
 ones as JPEG, quality 90, without chroma subsampling.
 
+The bytes of others are decoded in :mod:`backend.decoders`. A copy is our own file and is decoded
+here.
+
 A copy is written beside its place and renamed, so a process killed at any instant leaves either
 the whole copy or none. It is not forced to disk: after a power cut a copy may be damaged, which
 :meth:`WorkingCopies.open` notices, and the image is fetched again.
@@ -12,8 +15,6 @@ the whole copy or none. It is not forced to disk: after a power cut a copy may b
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import io
 import os
@@ -22,13 +23,15 @@ import ssl
 import tempfile
 import time
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
+from typing import Protocol
 
 import httpx
 from PIL import Image
 
 from backend.addresses import Resolver, parse_networks, resolve
+from backend.data_uris import read_data_uri
 from backend.decode import decode_image
+from backend.decoders import Decoders
 from backend.errors import ImageError, LabelStudioError
 from backend.fetch import GuardedHttp, LabelStudioAccess
 from backend.metrics import count_fetch_failure, count_fetched
@@ -50,17 +53,32 @@ _NEVER = frozenset(
 )
 
 
+class Decode(Protocol):
+    """What turns the bytes of others into a picture, as :func:`decode_image` does."""
+
+    def __call__(self, data: bytes, *, max_pixels: int, side: int) -> Image.Image:
+        """The picture, or :class:`ImageError`."""
+
+
 class WorkingCopies:
     """A folder of working copies, safe for threads and processes at the same time.
 
     ``side``: wanted shorter side in pixels, of images put from now on. ``max_pixels``: largest
-    image that is decoded.
+    image that is decoded. ``decode``: what decodes the images that are put.
     """
 
-    def __init__(self, folder: Path, side: int, *, max_pixels: int = 100_000_000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        side: int,
+        *,
+        max_pixels: int = 100_000_000,
+        decode: Decode = decode_image,
+    ) -> None:
         self._folder = folder
         self._side = side
         self._max_pixels = max_pixels
+        self._decode = decode
         self._unfinished = folder / "unfinished"
         self._sweep()
 
@@ -83,7 +101,7 @@ class WorkingCopies:
         """
         digest = hashlib.sha256(data).hexdigest()
         if not self.has(digest):
-            image = decode_image(data, max_pixels=self._max_pixels, side=self._side)
+            image = self._decode(data, max_pixels=self._max_pixels, side=self._side)
             encoded, suffix = _encoded(image)
             self._write(self._folder / digest[:2] / (digest + suffix), encoded)
         return digest
@@ -148,7 +166,7 @@ class ImageFetcher:
     """Fetches images by the URIs that tasks carry; may be shared by threads.
 
     ``label_studio`` resolves its own paths and storages, None means there is none. ``resolver``
-    and ``ssl_context`` stand in for the system's.
+    and ``ssl_context`` stand in for the system's, ``decoders`` for those that the settings ask for.
     """
 
     def __init__(
@@ -158,6 +176,7 @@ class ImageFetcher:
         *,
         resolver: Resolver = resolve,
         ssl_context: ssl.SSLContext | None = None,
+        decoders: Decoders | None = None,
     ) -> None:
         self._label_studio = label_studio
         self._max_bytes = settings.image_max_bytes
@@ -170,15 +189,24 @@ class ImageFetcher:
             resolver=resolver,
             ssl_context=ssl_context,
         )
+        self._own_decoders = decoders is None
+        self.decoders = decoders or Decoders(
+            settings.image_decoders,
+            memory=settings.image_decode_memory,
+            seconds=settings.image_decode_seconds,
+        )
         self.copies = WorkingCopies(
             settings.working_copies,
             settings.working_copy_side,
             max_pixels=settings.image_max_pixels,
+            decode=self.decoders.decode,
         )
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the kept connections, and end the processes that decode where they are its own."""
         self._http.close()
+        if self._own_decoders:
+            self.decoders.close()
 
     def fetch(self, uri: str, task_id: int) -> str:
         """Keep a working copy of the image at ``uri``; the SHA-256 of its original bytes.
@@ -246,39 +274,6 @@ def _on_label_studio(label_studio: LabelStudioAccess, path: str) -> str:
     if prefix and path.startswith(prefix + "/"):
         return base[: len(base) - len(prefix)] + path
     return base + path
-
-
-def read_data_uri(uri: str, max_bytes: int) -> bytes:
-    """The bytes in a ``data:`` URI (RFC 2397), at most ``max_bytes``; else :class:`ImageError`."""
-    head, comma, payload = uri.partition(",")
-    if not comma:
-        raise ImageError("It has no comma, so no data.", retry=False)
-    # Three characters for a byte at most, and a third more in base64.
-    if len(payload) > 4 * max_bytes + 64:
-        raise _too_large(max_bytes)
-    data = unquote_to_bytes(payload)
-    if head.rstrip().lower().endswith(";base64"):
-        data = _from_base64(data)
-    if len(data) > max_bytes:
-        raise _too_large(max_bytes)
-    return data
-
-
-def _from_base64(text: bytes) -> bytes:
-    text = b"".join(text.split()).rstrip(b"=")
-    try:
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ImageError("Its base64 is malformed.", retry=False) from None
-
-
-def _too_large(max_bytes: int) -> ImageError:
-    return ImageError(
-        f"The file is larger than {max_bytes:,} bytes.",
-        retry=False,
-        mend="TIEBREAK_IMAGE_MAX_BYTES is the limit.",
-        cause="too large",
-    )
 
 
 def shortened(uri: str) -> str:

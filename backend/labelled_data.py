@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.decode import decode_image, to_rgb
+from backend.decode import decode_image
 from backend.errors import DataError, ImageError
+from backend.flatten import to_rgb
 from model.splits import stratified_subset
 
 Tell = Callable[[int, int], None]

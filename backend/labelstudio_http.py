@@ -117,10 +117,10 @@ class Transport:
 
     def _redirected(self, method: str, answer: httpx.Response) -> str:
         target = str(answer.url.join(answer.headers["location"]))
+        shown = httpx.URL(target).copy_with(query=None, userinfo=None)
         if method != "GET" or not self.address.owns(target):
             raise LabelStudioError(
-                f"{self.address.url} redirects to {httpx.URL(target).copy_with(query=None)}, "
-                "where the token is not sent.",
+                f"{self.address.url} redirects to {shown}, where the token is not sent.",
                 status=answer.status_code,
                 mend="Set LABEL_STUDIO_URL to the address that Label Studio redirects to.",
             )

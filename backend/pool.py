@@ -31,6 +31,8 @@ from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
 log = logging.getLogger(__name__)
 
 CHUNK = 64
+CHUNK_SECONDS = 60.0
+"""Images of a chunk that are not begun by then wait for the next one."""
 RETRY_AFTER_SECONDS = (30.0, 120.0, 600.0, 3600.0)
 
 
@@ -70,15 +72,23 @@ def embed_chunk(
         ]
     if not wanted:
         return 0
+    until = time.monotonic() + CHUNK_SECONDS
+
+    def fetch(row: tuple[str, str, int, str | None]) -> tuple[str, _Fetched] | None:
+        if time.monotonic() > until:
+            return None
+        return row[0], _fetch(fetcher, copies, *row)
+
     with ThreadPoolExecutor(workers) as threads:
-        fetched = []
-        for found in threads.map(carried(lambda row: _fetch(fetcher, copies, *row)), wanted):
-            fetched.append(found)
+        fetched = {}
+        for found in threads.map(carried(fetch), wanted):
             progress()
-    _remember_sources(store, {row[0]: result for row, result in zip(wanted, fetched, strict=True)})
-    images = {r.digest: r.image for r in fetched if r.digest and r.image is not None}
+            if found is not None:
+                fetched[found[0]] = found[1]
+    _remember_sources(store, fetched)
+    images = {r.digest: r.image for r in fetched.values() if r.digest and r.image is not None}
     embed_images(store, engine, images, backbone)
-    return len(wanted)
+    return len(fetched)
 
 
 def embed_images(

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from sqlalchemy import select
 
 from backend.champion import Champions
+from backend.deadline import time_limit
 from backend.engine import LocalEngine
 from backend.errors import ImageError, LabelConfigError
 from backend.groups import leaders_of
@@ -236,7 +237,8 @@ class Predictor:
                 if time.monotonic() > deadline:
                     log.warning("%d images were left out: no time was left", len(missing) - start)
                     break
-                self._embed(missing[start : start + BATCH], task_of, artifact.backbone)
+                batch = missing[start : start + BATCH]
+                self._embed(batch, task_of, artifact.backbone, deadline)
         except TiebreakError as error:
             # A full disk, too: what is known is answered.
             log.error("no new image can be embedded: %s", error)
@@ -258,12 +260,20 @@ class Predictor:
                 found.update({by_key[key]: from_bytes([vector])[0] for key, vector in rows})
         return found
 
-    def _embed(self, uris: Sequence[str], task_of: Mapping[str, int], backbone: str) -> None:
+    def _embed(
+        self, uris: Sequence[str], task_of: Mapping[str, int], backbone: str, deadline: float
+    ) -> None:
+        """Fetch and embed what can be had until ``deadline``, in monotonic seconds."""
+
         def fetch(uri: str) -> tuple[str, Image] | None:
             try:
-                digest = self._fetcher.fetch(uri, task_of[uri])
+                with time_limit(deadline - time.monotonic()):
+                    digest = self._fetcher.fetch(uri, task_of[uri])
                 image = self._copies.open(digest)
             except ImageError as error:
+                if error.retry and time.monotonic() >= deadline:
+                    log.warning("task %d is left out: no time was left", task_of[uri])
+                    return None  # which says nothing of the image
                 log.warning("task %d: no image: %s", task_of[uri], error)
                 remember_failure(self._store, source_key(uri), error)
                 return None

@@ -263,6 +263,17 @@ class Settings(BaseSettings):
         (),
         description="Private networks (CIDR, as a JSON list) that images may be fetched from",
     )
+    image_decoders: int = Field(
+        2, ge=1, le=64, description="Processes of each server or trainer that decode images"
+    )
+    image_decode_memory: int = Field(
+        900_000_000,
+        ge=100_000_000,
+        description="Most memory in bytes that one of them may use for an image",
+    )
+    image_decode_seconds: float = Field(
+        20.0, gt=0, description="Seconds that one of them may decode an image"
+    )
     image_workers: int = Field(4, ge=1, le=64, description="Images fetched at the same time")
     working_copy_side: int = Field(
         288, ge=32, le=2048, description="Shorter side in pixels of the kept working copy"

@@ -143,6 +143,8 @@ def fetch_from_url(wanted: PretrainedFile, target: Path, say: Say) -> None:
             urlopen(wanted.url, timeout=SILENCE_SECONDS) as answer,  # noqa: S310
             _whole_or_nothing(target, wanted.digest_start) as file,
         ):
+            if wanted.url.startswith("https:") and not answer.geturl().startswith("https:"):
+                raise ValueError("it redirects from https to http")
             total = int(answer.headers.get("Content-Length") or 0)
             _copy(answer, file, total, f"downloading {wanted.file_name}", say)
     except (OSError, HTTPException, ValueError) as error:

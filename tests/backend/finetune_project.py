@@ -36,6 +36,7 @@ from backend.tuned_networks import find_tuned, tuned_folder
 from model.backbones import load_backbone
 from model.tuned import save_network
 from tests.backend.conftest import Tables
+from tests.backend.peers import shared_decoders
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image">
@@ -50,7 +51,7 @@ def make_tools(settings: Settings, store: Store, owner: str) -> Tools:
         settings=settings,
         store=store,
         client=client,
-        fetcher=ImageFetcher(settings, client),
+        fetcher=ImageFetcher(settings, client, decoders=shared_decoders()),
         copies=WorkingCopies(settings.working_copies, settings.working_copy_side),
         engine=LocalEngine(settings),
         champions=Champions(store, settings.data_dir),

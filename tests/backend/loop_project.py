@@ -17,6 +17,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project
 from model.artifact import Artifact, load_artifact
+from tests.backend.peers import shared_decoders
 from tests.backend.small_label_studio import ColourEngine
 
 COLOURS = {"cat": (220, 30, 30), "dog": (30, 220, 30), "owl": (30, 30, 220)}
@@ -47,7 +48,7 @@ class Loop:
             settings=settings,
             store=store,
             client=client,
-            fetcher=ImageFetcher(settings, client),
+            fetcher=ImageFetcher(settings, client, decoders=shared_decoders()),
             copies=WorkingCopies(settings.working_copies, settings.working_copy_side),
             engine=cast(LocalEngine, self.engine),
             champions=Champions(store, settings.data_dir),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import ssl
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from backend.decoders import Decoders
 from backend.errors import ImageError
 from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
@@ -141,6 +143,12 @@ class Access(LabelStudio):
         return self.token
 
 
+@functools.cache
+def shared_decoders() -> Decoders:
+    """The same processes for all tests: their start takes longer than most of them."""
+    return Decoders()
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., ImageFetcher]]:
     made: list[ImageFetcher] = []
@@ -149,6 +157,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., ImageFetcher]]:
         access: Any = None, *, networks: tuple[str, ...] = (), **options: Any
     ) -> ImageFetcher:
         extra = {k: options.pop(k) for k in ("resolver", "ssl_context") if k in options}
+        extra["decoders"] = shared_decoders()
         settings = Settings(data_dir=tmp_path, image_allowed_networks=networks, **options)
         made.append(ImageFetcher(settings, access, **extra))
         return made[-1]

@@ -10,6 +10,8 @@ import pytest
 
 from backend.addresses import is_public, parse_networks
 from backend.errors import ImageError, SettingsError
+from model.errors import WeightsError
+from model.weights import PretrainedFile, fetch_from_url
 from tests.backend.peers import (
     LOOPBACK,
     PICTURE,
@@ -55,6 +57,10 @@ from tests.backend.peers import (
         ("::7f00:1", False),
         ("2002:7f00:1::", False),  # 127.0.0.1 by 6to4
         ("64:ff9b::7f00:1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("192.88.99.1", False),
+        ("3fff::1", False),
+        ("2001:0:7f00:1::", False),  # Teredo
         ("64:ff9b::a9fe:a9fe", False),
     ],
 )
@@ -219,3 +225,28 @@ def test_tls_checks_the_name_and_not_the_address(other: Peer, make: Make, tmp_pa
         assert other.asked == []
         wrong = f"https://other.example:{peer.port}/a"
         refused(fetcher, wrong, "cannot be reached .*certificate", retry=True)
+
+
+def test_weights_are_not_taken_from_http_when_https_was_asked(
+    other: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = _certificate(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    monkeypatch.setenv("no_proxy", "*")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    other.answers["/weights.pth"] = picture
+    for peer in _serving(Peer(context)):
+        peer.answers["/down/weights.pth"] = to(other.url + "/weights.pth")
+        peer.answers["/over/weights.pth"] = to(f"https://localhost:{peer.port}/weights.pth")
+        peer.answers["/weights.pth"] = picture
+        for way in ("down", "over"):
+            wanted = PretrainedFile("own", f"https://localhost:{peer.port}/{way}/weights.pth")
+            target = tmp_path / f"{way}.pth"
+            if way == "over":
+                fetch_from_url(wanted, target, lambda _: None)
+                assert target.read_bytes() == PICTURE
+            else:
+                with pytest.raises(WeightsError, match="redirects from https to http"):
+                    fetch_from_url(wanted, target, lambda _: None)
+                assert not target.exists()

@@ -18,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from backend.data_uris import read_data_uri
 from backend.errors import ImageError
-from backend.images import ImageFetcher, WorkingCopies, read_data_uri, shortened
+from backend.images import ImageFetcher, WorkingCopies, shortened
 from backend.settings import Settings
 from model.errors import ArgumentError, StorageError
+from tests.backend.peers import shared_decoders
 
 
 def picture(width: int, height: int, seed: int = 0) -> bytes:
@@ -208,7 +210,8 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 
 def fetcher(folder: Path) -> ImageFetcher:
-    return ImageFetcher(Settings(data_dir=folder, image_max_bytes=5000), None)
+    settings = Settings(data_dir=folder, image_max_bytes=5000)
+    return ImageFetcher(settings, None, decoders=shared_decoders())
 
 
 def test_data_uris(tmp_path: Path) -> None:

@@ -371,6 +371,34 @@ def test_the_token_does_not_follow_a_redirect_elsewhere(
     assert len(server.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("http://h:99999/", "redirects to http://h:99999/,"),
+        ("file:///etc/passwd", "redirects to file:"),
+        ("http://u:hidden@localhost/a?b=hidden", "redirects to http://localhost/a,"),
+    ],
+)
+def test_odd_redirects(server: Server, http: Transport, location: str, said: str) -> None:
+    server.headers = {"Location": location}
+    server.answers = [(302, {}), (200, {})]
+    with pytest.raises(LabelStudioError, match=said) as caught:
+        http.get("/api/x")
+    assert "hidden" not in str(caught.value)
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_personal_token_is_exchanged_with_nobody_else(server: Server, code: int) -> None:
+    server.headers = {"Location": f"{server.url}/elsewhere/"}
+    server.answers = [(code, {}), (200, {"access": "x"})]
+    transport = Transport(server.url, "aaaa.bbbb.cccc")
+    with pytest.raises(LabelStudioError):
+        transport.get("/api/x")
+    transport.close()
+    assert [call.path for call in server.calls] == ["/api/token/refresh/"]
+
+
 def test_a_redirect_out_of_the_sub_path_is_not_followed(server: Server) -> None:
     server.headers = {"Location": "/other/api/x"}
     server.answers = [(302, {}), (200, {})]

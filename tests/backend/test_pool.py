@@ -24,6 +24,7 @@ from backend.settings import Settings
 from backend.sync import source_key
 from backend.tables import Embedding, ImageSource, TaskImage
 from tests.backend.conftest import Tables
+from tests.backend.peers import shared_decoders
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ class Pool:
     def __init__(self, tables: Tables, settings: Settings) -> None:
         self.tables = tables
         self.engine = LocalEngine(settings)
-        self.fetcher = ImageFetcher(settings, None)
+        self.fetcher = ImageFetcher(settings, None, decoders=shared_decoders())
         self.copies = WorkingCopies(settings.working_copies, settings.working_copy_side)
 
     def step(self, *, labelled_only: bool = False, size: int = 64) -> int:
