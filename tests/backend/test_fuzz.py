@@ -20,12 +20,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
 
 
 def test_nothing_breaks_it(server: RealServer, tmp_path: Path) -> None:
-    found = fuzz(server, tmp_path, 160, seed=5)
+    found = fuzz(server, tmp_path, 100, seed=5)
     assert not at_fault(found), found
-    assert found["requests"] == 160
+    assert found["requests"] == 100
     # The half that is nearly right is let through, or nothing behind the payloads was tried.
-    assert found["statuses"][200] > 20
-    assert found["statuses"][400] > 20
+    assert found["statuses"][200] > 10
+    assert found["statuses"][400] > 10
 
 
 @pytest.mark.parametrize(
