@@ -1,6 +1,6 @@
 """Hostile image files, each among good ones: what comes of it, how long, how much memory.
 
-    python -m benchmarks.hostile_images [--json] [--light]
+    python -m benchmarks.hostile_images [--json] [--light] [--only WORDS]
 
 Each file is asked for in a call of ``/predict``'s own code, with three good pictures that nobody
 has seen before, and a Label Studio's stand-in serves all of them. The processes that decode are
@@ -76,12 +76,12 @@ class HighestMemory:
                     self.bytes = max(self.bytes, int(found[1]) * 1024 if found else 0)
 
 
-def measure(batch: HostileBatch, light: bool) -> list[dict[str, Any]]:
+def measure(batch: HostileBatch, light: bool, only: str) -> list[dict[str, Any]]:
     """A row for each file."""
     rows = []
     for family, hostile in FAMILIES.items():
         for one in hostile:
-            if light and one.heavy:
+            if (light and one.heavy) or only not in f"{family}: {one.name}":
                 continue
             data = one.make()
             batch.fetcher.decoders.close()
@@ -123,9 +123,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--light", action="store_true", help="without those that take seconds")
+    parser.add_argument("--only", default="", help="those whose name has these words")
     wanted = parser.parse_args()
     with hostile_batch() as batch:
-        rows = measure(batch, wanted.light)
+        rows = measure(batch, wanted.light, wanted.only)
     found = {
         "files": len(rows),
         "unexpected": [row for row in rows if not row["expected"]],

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import tempfile
 import threading
@@ -37,13 +38,14 @@ from tests.e2e.tiebreak_processes import SERVER, TRAINER, TiebreakProcesses
 
 TASKS, LABELLED = 120, 60
 AT_ONCE, PER_CALL = 4, 5
-WARM_CALLS, WARM_TRAININGS = 100, 10
+WARM_CALLS, WARM_TRAININGS = 400, 10
 PATIENCE = 300.0
 MOST_GROWN = 100_000_000
 SETTINGS = {
     "TIEBREAK_TRANSFER": "features",
     "TIEBREAK_GATE_MARGIN": "1",
     "TIEBREAK_AUDIT_SHARE": "0",
+    "TIEBREAK_MIN_NEW_LABELS": "1",
     "TIEBREAK_LOG_LEVEL": "warning",
 }
 
@@ -84,7 +86,7 @@ class Project:
     def train(self, number: int) -> None:
         """A label changes, a training is asked for, and its version serves."""
         task = number % LABELLED + 1
-        self.studio.annotate(task, label=[CLASSES[(task + number // LABELLED) % 3]])
+        self.studio.annotate(task, label=[CLASSES[(task + number // LABELLED + 1) % 3]])
         self.tiebreak.post("/train", {"project": 1}).raise_for_status()
         self._wait_for_another()
 
@@ -103,6 +105,8 @@ class Project:
 @contextlib.contextmanager
 def running_project() -> Iterator[Project]:
     """It, until the block ends."""
+    # Stopped from outside, Python would leave the children running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cache = Path(__file__).parents[1] / ".cache"
     weights = find_weights(
         BACKBONES["mobilenet_v2"].pretrained, weights_dir=None, cache_dir=cache / "weights"
