@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -14,7 +14,17 @@ from sqlalchemy.orm import Session
 
 from backend.store import Store
 from backend.sync import AGREED
-from backend.tables import Hint, Label, Lease, Order, Project, Task, TrainerProcess, Version
+from backend.tables import (
+    Hint,
+    Label,
+    Lease,
+    Order,
+    Project,
+    Task,
+    TrainerProcess,
+    Trouble,
+    Version,
+)
 
 log = logging.getLogger(__name__)
 
@@ -95,10 +105,19 @@ class DatabaseFigures(Collector):
             yield "tiebreak_trainer_heartbeat_age_seconds", (), max(now - max(beats), 0.0)
 
 
+def _state(project: Project, parked: Collection[int]) -> str:
+    if project.gone:
+        return "gone"
+    if project.error:
+        return "failing"
+    return "parked" if project.id in parked else "working"
+
+
 def _projects(session: Session) -> Iterator[Sample]:
-    states = dict.fromkeys(("working", "failing", "gone"), 0)
+    states = dict.fromkeys(("working", "failing", "parked", "gone"), 0)
+    parked = set(session.scalars(select(Trouble.project_id).where(Trouble.parked_at.is_not(None))))
     for project in session.scalars(select(Project)):
-        states["gone" if project.gone else "failing" if project.error else "working"] += 1
+        states[_state(project, parked)] += 1
         number = (str(project.id),)
         yield "tiebreak_project_failures", number, float(project.failures)
         yield "tiebreak_champion_version", number, float(project.champion)

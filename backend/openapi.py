@@ -15,9 +15,11 @@ from werkzeug.routing import IntegerConverter, Rule
 
 from backend.answers import ErrorAnswer
 from backend.described import Description, description_of
+from backend.doors import BEARER_PATHS, WEBHOOK
 from backend.http_errors import ERRORS
 from backend.payloads import LARGEST_ID
 from backend.request_ids import REQUEST_ID_HEADER, WELL_FORMED
+from backend.secrets import SECRET_HEADER
 
 ALWAYS = (400, 414, 417, 429, 431, 500)
 """Any request may be malformed, too long, one too many, or run into an error of ours."""
@@ -58,6 +60,7 @@ def describe(app: Flask) -> Json:
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic"},
                 "token": {"type": "http", "scheme": "bearer"},
+                "webhook": {"type": "apiKey", "in": "header", "name": SECRET_HEADER},
             },
             "headers": {
                 REQUEST_ID_HEADER: {
@@ -103,7 +106,7 @@ def _operation(
             "200": _success(description, schemas),
             **_errors(_statuses(rule, description), schemas),
         },
-        "security": [] if description.open else [{"basic": []}, {"token": []}],
+        "security": [] if description.open else _security(rule),
     }
     if description.body is not None:
         schema = schemas.refer(description.body, "validation")
@@ -112,6 +115,15 @@ def _operation(
             "content": {"application/json": {"schema": schema}},
         }
     return operation
+
+
+def _security(rule: Rule) -> list[Json]:
+    found: list[Json] = [{"basic": []}]
+    if rule.rule.startswith(BEARER_PATHS):
+        found.append({"token": []})
+    if rule.endpoint == WEBHOOK:
+        found.append({"webhook": []})
+    return found
 
 
 def _parameters(rule: Rule, description: Description) -> Iterable[Json]:

@@ -28,7 +28,17 @@ from backend.queue_steps import QueueSteps
 from backend.reconciler import Reconciler
 from backend.settings import Settings
 from backend.store import Store
-from backend.tables import Hint, Label, Lease, Order, Project, Task, TrainerProcess, Version
+from backend.tables import (
+    Hint,
+    Label,
+    Lease,
+    Order,
+    Project,
+    Task,
+    TrainerProcess,
+    Trouble,
+    Version,
+)
 from tests.backend.conftest import Tables
 from tests.callers import logged_in
 
@@ -173,6 +183,9 @@ def test_what_the_database_knows(client: FlaskClient, tables: Tables, store: Sto
         project.champion, project.failures, project.error = 2, 4, "no"
         session.add(Project(id=5, connected_at=0.0))
         session.add(Project(id=6, connected_at=0.0, gone=True))
+        session.add(Project(id=7, connected_at=0.0))
+        session.add(Trouble(project_id=7, step="train", failures=4, reason="no", parked_at=now))
+        session.add(Trouble(project_id=5, step="train", failures=1, reason="no"))
         for number, kept in ((1, True), (2, True), (3, False)):
             session.add(version(number, kept))
         for number in (0, 1):
@@ -191,6 +204,7 @@ def test_what_the_database_knows(client: FlaskClient, tables: Tables, store: Sto
         ("tiebreak_database_up",): 1,
         ("tiebreak_projects", ("state", "working")): 1,
         ("tiebreak_projects", ("state", "failing")): 1,
+        ("tiebreak_projects", ("state", "parked")): 1,
         ("tiebreak_projects", ("state", "gone")): 1,
         ("tiebreak_project_failures", ("project", "1")): 4,
         ("tiebreak_queue_tasks", ("project", "1"), ("pushed", "yes")): 1,

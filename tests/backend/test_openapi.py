@@ -69,6 +69,9 @@ def test_every_operation_has_its_errors_and_a_sentence(spec: dict) -> None:  # t
             statuses = set(operation["responses"])
             assert {"200", "400", "429", "500"} <= statuses
             assert ("401" in statuses) == (path != "/health") == bool(operation["security"])
+            ways = {name for way in operation["security"] for name in way}
+            assert ("token" in ways) == path.startswith(("/api/", "/metrics", "/openapi.json"))
+            assert ("webhook" in ways) == (path == "/webhook")
             assert ("413" in statuses) == ("requestBody" in operation) == (method == "post")
             assert ("404" in statuses) == ("{" in path)
 
