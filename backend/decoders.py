@@ -12,6 +12,7 @@ before or after, neither shares nor harms them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -43,6 +44,8 @@ PROCESSES = 2
 MEMORY = 900_000_000
 SECONDS = 20.0
 START_SECONDS = 60.0
+DYING_SECONDS = 1.0
+"""How long a process that has closed its socket may take to end, and to say so."""
 RENEWED_AFTER = 1000
 """Images that a child decodes before a new one takes its place."""
 
@@ -118,7 +121,7 @@ class Decoders:
             child.greet()
         except (OSError, ValueError):
             self._alive.discard(child)
-            raise _cannot_start(f"exit code {child.end()}") from None
+            raise _cannot_start(f"exit code {child.end(DYING_SECONDS)}") from None
         return child
 
     def _kept(self, child: _Child | None) -> _Child | None:
@@ -137,7 +140,7 @@ class Decoders:
         try:
             return child.ask(data, max_pixels, side, seconds)
         except (OSError, ValueError) as error:
-            status = child.end()
+            status = child.end(DYING_SECONDS if isinstance(error, ConnectionError) else 0.0)
             if isinstance(error, TimeoutError) or status == -signal.SIGALRM:
                 raise _no_time() if seconds < self._seconds else self._too_slow() from None
             raise _broken(error, status) from None
@@ -201,8 +204,12 @@ class _Child:
         self.busy = False
         return Image.frombytes("RGB", (width, height), bytes(pixels))
 
-    def end(self) -> int:
-        """End it now; its exit code, or minus the signal that ended it."""
+    def end(self, patience: float = 0.0) -> int:
+        """End it, unless it ends by itself within ``patience`` seconds; its exit code, or minus
+        the signal that ended it."""
+        if patience:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience)
         self.process.kill()
         status = self.process.wait()
         self.channel.close()
