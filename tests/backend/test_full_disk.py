@@ -25,6 +25,7 @@ from backend.tables import Hint
 from backend.training import train
 from model.errors import StorageError
 from tests.backend.conftest import BACKBONE, Tables
+from tests.callers import logged_in
 
 SIZE = 12_000_000
 
@@ -111,7 +112,7 @@ def test_the_server_answers_from_what_it_has(
 ) -> None:
     tables, settings = on_disk
     app = create_app(settings)
-    client = app.test_client()
+    client = logged_in(app)
     tasks = [{"id": n, "data": {"image": f"/data/{n}.png"}} for n in range(41, 51)]
     body = {"tasks": tasks, "project": "1.1"}
     before = client.post("/predict", json=body).get_json()
