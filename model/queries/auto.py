@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,8 @@ from model.queries.uherding import uherding
 
 # Labels for each class, on average, below which what the heads say is not asked for.
 FIRST = 2
+# Images below which they are typical ones; spread ones then, until there are labels enough.
+TYPICAL = 20
 # Labels of a class between which coverage hands over to margins.
 FEW, MANY = 60, 240
 # With more picks than this share of the labels, margins alone would pick the same image many times.
@@ -22,9 +26,10 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     """``count`` candidates: first typical and spread images, then unsure ones that stand for many,
     at last simply those that the heads are least sure of.
 
-    With fewer than two labels for each class, in the control where that is least, it is typical
-    images alone (:func:`model.queries.typiclust.typiclust`): heads that have seen so little are as
-    sure where they are wrong. Then uncertainty herding (:func:`model.queries.uherding.uherding`)
+    With fewer than two labels for each class, in the control where that is least, heads are not
+    asked: having seen so little they are as sure where they are wrong. The first 20 images are
+    typical ones (:func:`model.queries.typiclust.typiclust`), the others, where there are more than
+    ten classes, cover the pool (herding with the same uncertainty for every image). Then uncertainty herding (:func:`model.queries.uherding.uherding`)
     and the smallest margins (:func:`model.queries.margin.margin`) take turns. A share s of the
     picks goes to margins:
 
@@ -37,7 +42,9 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     """
     wanted = checked_count(pool, count)
     if knows_little(pool):
-        return typiclust(pool, wanted, generator)
+        if len(pool.labelled) < TYPICAL:
+            return typiclust(pool, wanted, generator)
+        return uherding(replace(pool, answers=()), wanted, generator)
     sure = round(margin_share(pool, wanted) * wanted)
     herd = uherding(pool, wanted - sure, generator)
     if sure == 0:

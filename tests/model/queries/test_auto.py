@@ -37,6 +37,15 @@ def test_the_first_labels_are_typical_images():
     assert same("uherding", pool_of([4, 1, 1]), 8)
 
 
+def test_of_many_classes_the_images_after_the_first_twenty_cover_the_pool():
+    assert same("typiclust", pool_of([1] * 19 + [0] * 11), 8)
+    known = pool_of([1] * 20 + [0] * 10)
+    asked = pick("auto", known, 8, np.random.default_rng(5))
+    unasked = Pool(known.embeddings, (), known.labelled)
+    assert asked.tolist() == pick("uherding", unasked, 8, np.random.default_rng(5)).tolist()
+    assert not same("uherding", known, 8)
+
+
 def test_the_share_of_margins_by_hand():
     # (150 - 60) / 180 of the way, and 90 picks where half of 450 labels are 225.
     assert margin_share(pool_of([150, 150, 150]), 90) == pytest.approx(0.5 * 0.6)
