@@ -29,8 +29,9 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     With fewer than two labels for each class, in the control where that is least, heads are not
     asked: having seen so little they are as sure where they are wrong. The first 20 images are
     typical ones (:func:`model.queries.typiclust.typiclust`), the others, where there are more than
-    ten classes, cover the pool (herding with the same uncertainty for every image). Then uncertainty herding (:func:`model.queries.uherding.uherding`)
-    and the smallest margins (:func:`model.queries.margin.margin`) take turns. A share s of the
+    ten classes, cover the pool (herding with the same uncertainty for every image). Then
+    uncertainty herding (:func:`model.queries.uherding.uherding`) and the smallest margins
+    (:func:`model.queries.margin.margin`) take turns. A share s of the
     picks goes to margins:
 
         s = clip((l - 60) / (240 - 60), 0, 1) · clip((m / 2 - count) / (m / 2), 0, 1)
