@@ -21,6 +21,7 @@ from backend.champion import load_whole
 from backend.finetunes import want_fine_tune
 from backend.store import Store
 from model.errors import ArtifactError
+from tests.callers import LOG_IN
 from tests.e2e.digits import all_tasks
 from tests.e2e.stripes import SLANTS, Stripes
 from tests.e2e.tiebreak_processes import (
@@ -201,7 +202,11 @@ class Killing:
         body = {"tasks": self.asked, "project": f"{self.project}.1"}
         try:
             answer = httpx.post(
-                f"{self.tiebreak.url}/predict", json=body, timeout=30, trust_env=False
+                f"{self.tiebreak.url}/predict",
+                json=body,
+                auth=LOG_IN,
+                timeout=30,
+                trust_env=False,
             )
             results = answer.raise_for_status().json()["results"]
         except (httpx.HTTPError, ValueError, LookupError):
