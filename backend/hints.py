@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from backend.log_context import MOST_REQUESTS, request_id
 from backend.store import Store
@@ -80,6 +81,21 @@ def forget_hints(store: Store, project_id: int, last_id: int) -> None:
         project = session.get(Project, project_id)
         if project is not None and followed:
             project.following = [*project.following, *followed][-MOST_REQUESTS:]
+
+
+def close_request(session: Session, project: Project, until: float) -> bool:
+    """Take back a request for a training that is answered; whether none is open any more.
+
+    One that was made after ``until`` stays, and so does every one while a hint waits: the request
+    may be about a label that nobody has looked at yet.
+    """
+    if project.train_requested_at is None:
+        return True
+    waits = session.scalar(select(Hint.id).where(Hint.project_id == project.id).limit(1))
+    if project.train_requested_at > until or waits is not None:
+        return False
+    project.train_requested_at = None
+    return True
 
 
 def hinted_projects(store: Store) -> Iterable[int]:

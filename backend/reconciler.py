@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from backend.attempts import Attempts
 from backend.dataset import LearningState, learning_state
 from backend.finetuning import FineTuning
-from backend.hints import Look, forget_hints, pending_look
+from backend.hints import Look, close_request, forget_hints, pending_look
 from backend.image_steps import ImageSteps
 from backend.log_context import following, log_context
 from backend.metrics import STEPS, TRAINING_SECONDS
@@ -217,7 +217,8 @@ class Reconciler:
         if project.train_requested_at is not None or project.following:
             with self.tools.store.write() as session:
                 kept = session.get_one(Project, self.project_id)
-                kept.train_requested_at, kept.following = None, []
+                if close_request(session, kept, time.time()):
+                    kept.following = []
 
     def _up_to_date(self, project: Project, champion: Artifact | None) -> bool:
         self._answer_request(project)

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from backend.champion import replace_champion
 from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
 from backend.experiment_log import log_version
+from backend.hints import close_request
 from backend.id_ranges import ranges_of
 from backend.judging import TRAINED_ON, Challenger, judge, looks_so_far
 from backend.lease import Leases
@@ -300,8 +301,7 @@ def _finish(
             return True
         project.attempted, project.attempted_setup = state.digest, state.setup
         project.due_since = None
-        if project.train_requested_at is not None and project.train_requested_at <= started:
-            project.train_requested_at = None
+        close_request(session, project, started)
         if version is None:
             return True
         if version.kept:

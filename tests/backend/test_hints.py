@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from backend.hints import EVERYTHING_ABOVE, add_hint, forget_hints, hinted_projects, pending_look
+from backend.hints import (
+    EVERYTHING_ABOVE,
+    add_hint,
+    close_request,
+    forget_hints,
+    hinted_projects,
+    pending_look,
+)
 from backend.store import Store
 from backend.tables import Project
 
@@ -59,3 +68,22 @@ def test_only_a_request_asks_for_training(store: Store, train: bool) -> None:
     add_hint(store, 1, "X", None, train=train)
     with store.read() as session:
         assert (session.get_one(Project, 1).train_requested_at is not None) == train
+
+
+def test_a_request_stays_open_until_its_hint_was_followed(store: Store) -> None:
+    add_hint(store, 1, "START_TRAINING", None, train=True)
+    with store.write() as session:
+        project = session.get_one(Project, 1)
+        assert not close_request(session, project, time.time())
+        requested = project.train_requested_at
+    assert requested is not None
+    look = pending_look(store, 1)
+    assert look is not None
+    forget_hints(store, 1, look.last_id)
+    with store.write() as session:
+        project = session.get_one(Project, 1)
+        assert not close_request(session, project, requested - 1)
+        assert project.train_requested_at == requested
+        assert close_request(session, project, requested)
+        assert project.train_requested_at is None
+        assert close_request(session, project, requested)
