@@ -30,10 +30,11 @@ from benchmarks.loop import FAST_IMPORT, running_loop
 from benchmarks.report import report, say
 from tests.e2e.digits import Digits
 from tests.e2e.label_studio_person import Json, Person
-from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare_template
+from tests.e2e.label_studio_server import LabelStudioServer, prepare_template
 from tests.e2e.ordered_project import OrderedProject
 from tests.e2e.postgres import PostgresServer
 from tests.e2e.team import Order, Record, Team, places, served_too_often
+from tests.tiebreak_process import REPOSITORY
 
 RETRAIN = {
     "TIEBREAK_INPUT_SIZE": "96",

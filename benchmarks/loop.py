@@ -18,8 +18,9 @@ from benchmarks.report import say
 from model.backbones import BACKBONES
 from model.weights import find_weights
 from tests.e2e.digits import Digits
-from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare_template
+from tests.e2e.label_studio_server import LabelStudioServer, prepare_template
 from tests.e2e.tiebreak_processes import TiebreakProcesses
+from tests.tiebreak_process import REPOSITORY
 
 FAST_IMPORT = "fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short"
 

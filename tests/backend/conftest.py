@@ -21,10 +21,11 @@ from tests.backend.described_client import DescribedClient
 from tests.backend.peers import make, other, studio
 from tests.backend.prediction_keeper import keeper, keeper_client
 from tests.backend.saved_versions import three
+from tests.backend.served_app import client, settings_in
 from tests.backend.small_label_studio import small_client, small_label_studio
-from tests.callers import API_TOKEN, PASSWORD, WEBHOOK_SECRET
 
 __all__ = [
+    "client",
     "keeper",
     "keeper_client",
     "make",
@@ -39,15 +40,7 @@ __all__ = [
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings that touch nothing outside the test's folder. Label Studio is not there."""
-    return Settings(
-        data_dir=tmp_path / "data",
-        label_studio_url="http://127.0.0.1:9",
-        label_studio_api_key="0" * 40,
-        database_url=None,
-        password=PASSWORD,
-        api_token=API_TOKEN,
-        webhook_secret=WEBHOOK_SECRET,
-    )
+    return settings_in(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from backend.app import create_app
 from backend.versions import promote
+from tests.backend.served_app import client_of
 from tests.backend.served_project import Json, ServedProject, ServerProcess
-from tests.callers import logged_in
 
 Answer = tuple[str, tuple[tuple[float, str, float], ...]]
 """Version, and of each task the place, the class and its probability."""
@@ -51,7 +50,7 @@ def expected_answers(
 ) -> dict[str, Answer]:
     """Name of the order → its answer, asked for in this process while that version serves."""
     found = {}
-    with logged_in(create_app(project.settings)) as client:
+    with client_of(project.settings) as client:
         for number in versions:
             promote(project.store, project.settings, 1, number)
             answer = read_answer(client.post("/predict", json=project.body(tasks)).get_json())

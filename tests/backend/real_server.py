@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -28,10 +22,8 @@ from backend.sync import source_key
 from backend.tables import Embedding, ImageSource
 from tests.backend.conftest import Tables
 from tests.backend.saved_versions import save_version
+from tests.tiebreak_process import TiebreakServer
 
-REPOSITORY = Path(__file__).parents[2]
-START_SECONDS = 120.0
-STOP_SECONDS = 30.0
 SECONDS = 120.0
 PASSWORD = "planted-password-of-the-tests"
 API_TOKEN = "planted-token-of-the-tests"
@@ -40,30 +32,21 @@ LABEL_STUDIO_TOKEN = "planted-label-studio-token-of-the-tests"
 SECRETS = (PASSWORD, API_TOKEN, WEBHOOK_SECRET, LABEL_STUDIO_TOKEN)
 LEARNED_TASKS = 6
 WORKERS = 2
-
-
-def environment(
-    folder: Path, port: int, label_studio_url: str = "http://127.0.0.1:9"
-) -> dict[str, str]:
-    """Settings that fetch from nowhere; by default Label Studio is at an address that refuses."""
-    return {
-        "LABEL_STUDIO_URL": label_studio_url,
-        "LABEL_STUDIO_API_KEY": LABEL_STUDIO_TOKEN,
-        "TIEBREAK_DATA_DIR": str(folder / "data"),
-        "TIEBREAK_PORT": str(port),
-        "TIEBREAK_WEIGHTS_DIR": str(folder / "weights"),
-        "TIEBREAK_BACKBONE": "mobilenet_v3_small",
-        "TIEBREAK_INPUT_SIZE": "32",
-        "TIEBREAK_PREDICT_SECONDS": "5",
-        "TIEBREAK_IMAGE_TIMEOUT": "1",
-        "TIEBREAK_MAX_REQUEST_BYTES": "1000000",
-        "TIEBREAK_PASSWORD": PASSWORD,
-        "TIEBREAK_API_TOKEN": API_TOKEN,
-        "TIEBREAK_WEBHOOK_SECRET": WEBHOOK_SECRET,
-        "TIEBREAK_REQUESTS_PER_MINUTE": "10000000",
-        "TIEBREAK_LOG_FORMAT": "json",
-        "TIEBREAK_WORKERS": str(WORKERS),
-    }
+SETTINGS = {
+    "LABEL_STUDIO_API_KEY": LABEL_STUDIO_TOKEN,
+    "TIEBREAK_BACKBONE": "mobilenet_v3_small",
+    "TIEBREAK_INPUT_SIZE": "32",
+    "TIEBREAK_PREDICT_SECONDS": "5",
+    "TIEBREAK_IMAGE_TIMEOUT": "1",
+    "TIEBREAK_MAX_REQUEST_BYTES": "1000000",
+    "TIEBREAK_PASSWORD": PASSWORD,
+    "TIEBREAK_API_TOKEN": API_TOKEN,
+    "TIEBREAK_WEBHOOK_SECRET": WEBHOOK_SECRET,
+    "TIEBREAK_REQUESTS_PER_MINUTE": "10000000",
+    "TIEBREAK_LOG_FORMAT": "json",
+    "TIEBREAK_WORKERS": str(WORKERS),
+    "OMP_NUM_THREADS": "1",
+}
 
 
 def write_weights(folder: Path) -> None:
@@ -109,82 +92,33 @@ def data_uri(colour: tuple[int, int, int]) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-class RealServer:
-    """A server on 127.0.0.1 that runs, and what it has logged."""
+class RealServer(TiebreakServer):
+    """A server that fetches from nowhere, and what it has logged."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
-        self.log = folder / "server.log"
-        self.port = int(variables["TIEBREAK_PORT"])
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, folder: Path, **others: str) -> None:
+        weights = str(folder / "weights")
+        super().__init__(folder, **{**SETTINGS, "TIEBREAK_WEIGHTS_DIR": weights, **others})
         self.auth = ("tiebreak", PASSWORD)
         self.client = httpx.Client(
             base_url=self.url, auth=self.auth, timeout=SECONDS, trust_env=False
         )
-        self._process = start("serve", self.log, variables)
-        self._wait_until_it_answers()
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
 
     def alive(self) -> bool:
         """Whether it answers, and no worker of it has died."""
         answers = self.client.get("/health").status_code == 200
-        return answers and self.log.read_text().count("Booting worker") == WORKERS
+        return answers and self.said().count("Booting worker") == WORKERS
 
-    def stop(self) -> None:
-        """SIGTERM, and wait."""
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
         self.client.close()
-        stop(self._process)
-
-    def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                self.client.get("/health")
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"the server does not answer:\n{self.log.read_text()}")
-
-
-def start(command: str, log: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start ``tiebreak COMMAND``, which leads a process group of its own."""
-    kept = {name: value for name, value in os.environ.items() if "TIEBREAK" not in name}
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "backend.cli", command],
-            cwd=REPOSITORY,
-            env={**kept, "OMP_NUM_THREADS": "1", **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL to the group."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+        return super().stop()
 
 
 @contextlib.contextmanager
 def learned_server(folder: Path) -> Iterator[RealServer]:
     """A server whose project 1 has learned, for the length of the block."""
     prepare(folder)
-    server = RealServer(folder, environment(folder, free_port()))
+    server = RealServer(folder).start()
     try:
         yield server
     finally:

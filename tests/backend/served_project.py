@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,16 +15,15 @@ from typing import Any
 import httpx
 import numpy as np
 
-from backend.settings import Settings
 from backend.store import Store
 from tests.backend.conftest import Tables
 from tests.backend.saved_versions import IDENTITY, embed_again, save_version
-from tests.callers import LOG_IN, PASSWORD, WEBHOOK_SECRET
+from tests.backend.served_app import settings_in
+from tests.callers import LOG_IN, WEBHOOK_SECRET
+from tests.tiebreak_process import START_SECONDS, TiebreakServer
 
-REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("cat", "dog", "owl")
 WIDTH = 16
-START_SECONDS, STOP_SECONDS = 60.0, 60.0
 
 Json = dict[str, Any]
 
@@ -41,14 +37,7 @@ class ServedProject:
 
     def __init__(self, folder: Path, *, tasks: int, versions: int, seed: int = 0) -> None:
         self.folder = folder
-        self.settings = Settings(
-            data_dir=folder / "data",
-            label_studio_url="http://127.0.0.1:9",
-            label_studio_api_key="0" * 40,
-            database_url=None,
-            password=PASSWORD,
-            webhook_secret=WEBHOOK_SECRET,
-        )
+        self.settings = settings_in(folder)
         self.store = Store(self.settings.database_address)
         self.store.migrate()
         self.tables = Tables(self.store)
@@ -72,60 +61,13 @@ class ServedProject:
         self.store.close()
 
 
-class ServerProcess:
+class ServerProcess(TiebreakServer):
     """``tiebreak serve`` for a :class:`ServedProject`, as a process of its own."""
 
+    stop_seconds = 60.0  # longer than requests in flight are given
+
     def __init__(self, project: ServedProject, env: Mapping[str, str] | None = None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = project.folder / "server.log"
-        self._env = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ.get("HOME", "/"),
-            "LABEL_STUDIO_URL": "http://127.0.0.1:9",
-            "LABEL_STUDIO_API_KEY": "0" * 40,
-            "TIEBREAK_DATA_DIR": str(project.settings.data_dir),
-            "TIEBREAK_PORT": str(self.port),
-            "TIEBREAK_PASSWORD": PASSWORD,
-            "TIEBREAK_WEBHOOK_SECRET": WEBHOOK_SECRET,
-            **(env or {}),
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """Process id of gunicorn's master."""
-        assert self._process is not None
-        return self._process.pid
-
-    def start(self) -> ServerProcess:
-        """Start it and wait until it answers."""
-        command = [sys.executable, "-m", "backend.cli", "serve"]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=REPOSITORY,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while not self.answers():
-            assert self._process.poll() is None, self.log.read_text(errors="replace")[-2000:]
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.05)
-        return self
-
-    def answers(self) -> bool:
-        """Whether it is there."""
-        try:
-            return httpx.get(f"{self.url}/health", timeout=5, trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
+        super().__init__(project.folder, TIEBREAK_WEBHOOK_SECRET=WEBHOOK_SECRET, **(env or {}))
 
     def workers(self) -> set[int]:
         """Process ids of the processes that answer."""
@@ -140,21 +82,6 @@ class ServerProcess:
         while before & self.workers():
             assert time.monotonic() < deadline, "the old workers do not end"
             time.sleep(0.05)
-
-    def stop(self) -> int:
-        """SIGTERM, and the exit code."""
-        assert self._process is not None
-        self._process.terminate()
-        code = self._process.wait(STOP_SECONDS)
-        self._process = None
-        return code
-
-    def close(self) -> None:
-        """End it, if it runs."""
-        if self._process is not None:
-            os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait(STOP_SECONDS)
-            self._process = None
 
     def client(self) -> httpx.Client:
         """A caller who logs in and keeps connections."""

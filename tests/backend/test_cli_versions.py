@@ -5,7 +5,6 @@ import json
 import pytest
 from typer.testing import CliRunner, Result
 
-from backend.app import create_app
 from backend.champion import artifact_folder
 from backend.cli import app
 from backend.settings import Settings
@@ -13,7 +12,7 @@ from backend.store import Store
 from backend.tables import Project
 from tests.backend.conftest import Tables
 from tests.backend.prediction_keeper import PredictionKeeper
-from tests.callers import logged_in
+from tests.backend.served_app import client_of
 
 
 @pytest.fixture(autouse=True)
@@ -142,11 +141,9 @@ def test_old_versions_are_pruned(
 def test_the_api_marks_the_champion(settings: Settings, store: Store, three: Tables) -> None:
     with store.write() as session:
         session.get_one(Project, 1).champion = 1
-    made = create_app(settings)
-    with logged_in(made) as client:
+    with client_of(settings) as client:
         found = client.get("/api/projects/1").get_json()
         names = client.get("/versions?project=1").get_json()["versions"]
-    made.extensions["tiebreak"].store.close()
     assert {v["version"]: v["serves"] for v in found["versions"]} == {
         "v1": True,
         "v2": False,

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from backend.app import create_app
 from backend.dataset import labelled_images
 from backend.labelstudio import LabelStudio
 from backend.projects import OUTSIDE_ADVICE, register_project
@@ -19,8 +18,8 @@ from backend.sync import controls_of, look_at_everything, set_config
 from backend.tables import Project
 from backend.training import TOO_LITTLE
 from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
+from tests.backend.served_app import client_of
 from tests.backend.small_label_studio import SmallLabelStudio
-from tests.callers import logged_in
 
 
 @pytest.fixture
@@ -179,11 +178,9 @@ def test_the_page_and_the_api_say_what_no_longer_fits(
 ) -> None:
     small_label_studio.project["label_config"] = config("cat", "hound", "owl")
     loop.settle()
-    app = create_app(loop.tools.settings)
-    with logged_in(app) as client:
+    with client_of(loop.tools.settings) as client:
         page = html.unescape(re.sub(r"<[^>]*>", " ", client.get("/").text))
         [control] = client.get("/api/projects/1").get_json()["controls"]
-    app.extensions["tiebreak"].store.close()
     read = " ".join(page.split())
     assert f'"dog" not among the choices of the labelling config (10). {OUTSIDE_ADVICE}' in read
     assert "They are task 1 , task 4 , task 7" in read

@@ -18,6 +18,7 @@ from backend.projects import register_project
 from backend.secrets import SECRET_HEADER
 from backend.settings import Settings
 from backend.store import Store
+from tests.backend.served_app import client_of, settings_in
 from tests.callers import API_TOKEN, PASSWORD, USER, WEBHOOK_SECRET, basic, logged_in
 
 CONFIG = """<View><Image name="image" value="$image"/>
@@ -56,17 +57,8 @@ WRONG: dict[str, dict[str, str]] = {
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """A server that knows project 7; the tests share it."""
-    made = create_app(
-        Settings(
-            data_dir=tmp_path_factory.mktemp("doors"),
-            label_studio_url="http://127.0.0.1:9",
-            label_studio_api_key="0" * 40,
-            password=PASSWORD,
-            api_token=API_TOKEN,
-            webhook_secret=WEBHOOK_SECRET,
-            failed_logins_per_minute=100_000,
-        )
-    )
+    folder = tmp_path_factory.mktemp("doors")
+    made = create_app(settings_in(folder, failed_logins_per_minute=100_000))
     register_project(made.extensions["tiebreak"].store, 7, title="t", label_config=CONFIG)
     yield made
     made.extensions["tiebreak"].store.close()
@@ -367,10 +359,9 @@ def test_what_is_too_large_is_said(settings: Settings) -> None:
     assert (answer.status_code, answer.json["code"]) == (413, "too_many_tasks")
     for depth in (500, 450_000):
         body = b'{"project": 7, "x": ' + b"[" * depth + b"]" * depth + b"}"
-        deep = create_app(settings)
-        answer = logged_in(deep).post("/train", data=body, content_type="application/json")
+        with client_of(settings) as deep:
+            answer = deep.post("/train", data=body, content_type="application/json")
         assert (answer.status_code, answer.json["code"]) == (400, "bad_payload")
-        deep.extensions["tiebreak"].store.close()
     made.extensions["tiebreak"].store.close()
 
 

@@ -4,50 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import select
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.callers import API_TOKEN, PASSWORD, WEBHOOK_SECRET, basic
+from tests.tiebreak_process import TiebreakServer
 
 LARGEST = 50_000
+SETTINGS = {
+    "LABEL_STUDIO_API_KEY": "token-of-label-studio",
+    "TIEBREAK_API_TOKEN": API_TOKEN,
+    "TIEBREAK_WEBHOOK_SECRET": WEBHOOK_SECRET,
+    "TIEBREAK_MAX_REQUEST_BYTES": str(LARGEST),
+    "TIEBREAK_THREADS": "2",
+    "TIEBREAK_REQUEST_SECONDS": "1",
+}
 LOG_IN = f"Authorization: {basic()['Authorization']}\r\n"
 JSON = "Content-Type: application/json\r\n"
 MOST_SENT = 50_000_000
 """Far beyond what the system keeps for a socket."""
 
 
-class Server:
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.log = folder / "server.log"
-        env = {
-            "PATH": os.environ["PATH"],
-            "LABEL_STUDIO_URL": "http://127.0.0.1:9",
-            "LABEL_STUDIO_API_KEY": "token-of-label-studio",
-            "TIEBREAK_DATA_DIR": str(folder / "data"),
-            "TIEBREAK_PORT": str(self.port),
-            "TIEBREAK_PASSWORD": PASSWORD,
-            "TIEBREAK_API_TOKEN": API_TOKEN,
-            "TIEBREAK_WEBHOOK_SECRET": WEBHOOK_SECRET,
-            "TIEBREAK_MAX_REQUEST_BYTES": str(LARGEST),
-            "TIEBREAK_THREADS": "2",
-            "TIEBREAK_REQUEST_SECONDS": "1",
-        }
-        command = [sys.executable, "-m", "backend.cli", "serve"]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-
+class Server(TiebreakServer):
     def say(self, text: str | bytes, more: bytes = b"") -> tuple[int, bytes]:
         """Send bytes, then ``more`` again and again until there is an answer; status and body."""
         sent = text.encode() if isinstance(text, str) else text
@@ -78,15 +60,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("server"))
-    deadline = time.monotonic() + 60
-    while not made.alive():
-        assert made.process.poll() is None, made.log.read_text()
-        assert time.monotonic() < deadline, made.log.read_text()
-        time.sleep(0.1)
+    made = Server(tmp_path_factory.mktemp("server"), **SETTINGS).start()
     yield made
-    made.process.terminate()
-    made.process.wait(30)
+    made.stop()
 
 
 def post(path: str, headers: str, length: int | None = None) -> str:

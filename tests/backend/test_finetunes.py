@@ -9,7 +9,6 @@ import time
 import pytest
 from typer.testing import CliRunner, Result
 
-from backend.app import create_app
 from backend.cli import app
 from backend.finetunes import (
     CANCELLED,
@@ -34,7 +33,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import FineTune
 from tests.backend.conftest import Tables
-from tests.callers import logged_in
+from tests.backend.served_app import client_of
 
 
 def _row(state: str, **values: object) -> FineTune:
@@ -207,11 +206,9 @@ def test_the_page_shows_it_beside_what_is_done(
     with store.write() as session:
         row = session.get_one(FineTune, number)
         row.state, row.labels, row.progress = TRAINING, 812, AT
-    server = create_app(settings)
-    with logged_in(server) as client:
+    with client_of(settings) as client:
         page = client.get("/").text
         project = client.get("/api/projects/1").get_json()
-    server.extensions["tiebreak"].store.close()
     assert "Fine-tuning on 812 labels: epoch 3 of 12, about 4 min left." in page
     assert '<progress max="12" value="2" aria-label="epochs of the fine-tune">' in page
     assert project["finetune"]["progress"] == AT

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.app import create_app
 from backend.champion import Champions, artifact_folder
 from backend.hints import add_hint
 from backend.images import WorkingCopies
@@ -25,7 +24,7 @@ from backend.tables import Hint
 from backend.training import train
 from model.errors import StorageError
 from tests.backend.conftest import BACKBONE, Tables
-from tests.callers import logged_in
+from tests.backend.served_app import client_of
 
 SIZE = 12_000_000
 
@@ -111,29 +110,29 @@ def test_the_server_answers_from_what_it_has(
     on_disk: tuple[Tables, Settings], small_disk: Path
 ) -> None:
     tables, settings = on_disk
-    app = create_app(settings)
-    client = logged_in(app)
-    tasks = [{"id": n, "data": {"image": f"/data/{n}.png"}} for n in range(41, 51)]
-    body = {"tasks": tasks, "project": "1.1"}
-    before = client.post("/predict", json=body).get_json()
-    assert {entry["model_version"].partition(".")[0] for entry in before["results"]} == {"v1"}
-    with filled(small_disk):
-        exhaust(tables.store)
-        answer = client.post("/predict", json=body)
-        assert answer.status_code == 200
-        choices = [entry["result"] and entry["result"][0]["value"] for entry in before["results"]]
-        assert [
-            entry["result"] and entry["result"][0]["value"]
-            for entry in answer.get_json()["results"]
-        ] == choices
-        refused = client.post("/train", json={"project": 1})
-        assert refused.status_code == 503
-        assert "has no space left" in refused.get_json()["message"]
-        assert str(settings.data_dir / "tiebreak.db") in refused.get_json()["message"]
-        assert "Free some space there" in refused.get_json()["mend"]
-    assert client.post("/train", json={"project": 1}).status_code == 200
-    assert learn(tables, settings).version == 2
-    app.extensions["tiebreak"].store.close()
+    with client_of(settings) as client:
+        tasks = [{"id": n, "data": {"image": f"/data/{n}.png"}} for n in range(41, 51)]
+        body = {"tasks": tasks, "project": "1.1"}
+        before = client.post("/predict", json=body).get_json()
+        assert {entry["model_version"].partition(".")[0] for entry in before["results"]} == {"v1"}
+        with filled(small_disk):
+            exhaust(tables.store)
+            answer = client.post("/predict", json=body)
+            assert answer.status_code == 200
+            choices = [
+                entry["result"] and entry["result"][0]["value"] for entry in before["results"]
+            ]
+            assert [
+                entry["result"] and entry["result"][0]["value"]
+                for entry in answer.get_json()["results"]
+            ] == choices
+            refused = client.post("/train", json={"project": 1})
+            assert refused.status_code == 503
+            assert "has no space left" in refused.get_json()["message"]
+            assert str(settings.data_dir / "tiebreak.db") in refused.get_json()["message"]
+            assert "Free some space there" in refused.get_json()["mend"]
+        assert client.post("/train", json={"project": 1}).status_code == 200
+        assert learn(tables, settings).version == 2
 
 
 def exhaust(store: Store) -> None:

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from backend.app import create_app
 from backend.errors import CAUSES
 from backend.finetuning import FineTuning
 from backend.image_steps import ImageSteps
@@ -26,7 +24,6 @@ from backend.metrics_files import SharedCounts, begin_run
 from backend.outlook_steps import OutlookSteps
 from backend.queue_steps import QueueSteps
 from backend.reconciler import Reconciler
-from backend.settings import Settings
 from backend.store import Store
 from backend.tables import (
     Hint,
@@ -40,18 +37,9 @@ from backend.tables import (
     Version,
 )
 from tests.backend.conftest import Tables
-from tests.callers import logged_in
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-@pytest.fixture
-def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
-    app = create_app(settings)
-    with logged_in(app) as client:
-        yield client
-    app.extensions["tiebreak"].store.close()
 
 
 def parsed(text: str) -> Samples:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,24 +11,13 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, ValidationError
 from openapi_spec_validator import validate
 
-from backend.app import create_app
 from backend.described import Description, described
 from backend.openapi import describe, template
 from backend.payloads import LARGEST_ID
-from backend.settings import Settings
 from backend.store import Store
 from tests.backend.described_client import check_answer
-from tests.callers import logged_in
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
-
-
-@pytest.fixture
-def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
-    app = create_app(settings)
-    with logged_in(app) as client:
-        yield client
-    app.extensions["tiebreak"].store.close()
 
 
 @pytest.fixture

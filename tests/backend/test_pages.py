@@ -2,31 +2,20 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
 
-from backend.app import create_app
 from backend.hints import pending_look
 from backend.projects import register_project
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import source_key
 from backend.tables import ImageSource, Label, Project, Task, TaskImage, TrainerProcess, Version
-from tests.callers import logged_in
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image"><Choice value="cat"/><Choice value="dog"/></Choices></View>"""
 HOSTILE = "<script>alert('x')</script>"
-
-
-@pytest.fixture
-def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
-    app = create_app(settings)
-    with logged_in(app) as client:
-        yield client
-    app.extensions["tiebreak"].store.close()
 
 
 @pytest.fixture

@@ -1,31 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from backend.app import create_app
 from backend.hints import pending_look
-from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project
-from tests.callers import logged_in
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image"><Choice value="cat"/><Choice value="dog"/></Choices></View>"""
 NOTHING_TO_LEARN = """<View><Image name="image" value="$image"/>
 <RectangleLabels name="box" toName="image"><Label value="cat"/></RectangleLabels></View>"""
-
-
-@pytest.fixture
-def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
-    app = create_app(settings)
-    with logged_in(app) as client:
-        yield client
-    app.extensions["tiebreak"].store.close()
 
 
 def _setup(client: FlaskClient, xml: str = CONFIG, project: str = "7.1795313858") -> Any:

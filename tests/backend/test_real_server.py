@@ -16,13 +16,10 @@ from tests.backend.raw_nonsense import send
 from tests.backend.real_server import (
     SECRETS,
     RealServer,
-    environment,
-    free_port,
-    start,
-    stop,
     write_weights,
 )
 from tests.backend.small_label_studio import SmallLabelStudio, serving
+from tests.tiebreak_process import start, stop
 
 SECONDS = 120.0
 PICTURES, LABELLED = 12, 9
@@ -49,18 +46,19 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     write_weights(folder)
     with serving(SmallLabelStudio()) as studio:
         _fill(studio)
-        variables = environment(folder, free_port(), studio.url)
-        variables |= {"TIEBREAK_AUDIT_SHARE": "0", "TIEBREAK_MIN_NEW_LABELS": "1"}
-        server = RealServer(folder, variables)
-        trainer = start("trainer", folder / "trainer.log", variables)
+        changes = {"TIEBREAK_AUDIT_SHARE": "0", "TIEBREAK_MIN_NEW_LABELS": "1"}
+        server = RealServer(folder, LABEL_STUDIO_URL=studio.url, **changes).start()
+        trainer = start("trainer", folder / "trainer.log", server.variables)
         try:
             _set_up(server)
             _wait_until_pushed(server)
             _send_secrets(server)
             figures = parsed(server)
         finally:
-            stop(trainer)
-            server.stop()
+            try:
+                stop(trainer)
+            finally:
+                server.stop()
     logs = [folder / f"{name}.log" for name in ("server", "trainer")]
     text = "".join(log.read_text() for log in logs)
     return Session(lines_of(logs[0]), lines_of(logs[1]), text, figures)

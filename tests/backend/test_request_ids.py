@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from backend.app import create_app
 from backend.labelstudio import LabelStudio
 from backend.log_context import exported, log_context, log_fields
 from backend.log_formats import JsonFormatter
@@ -25,18 +24,9 @@ from backend.store import Store
 from backend.tables import Hint, Project
 from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
 from tests.backend.small_label_studio import SmallLabelStudio
-from tests.callers import logged_in
 
 GOOD = re.compile(r"[0-9a-f]{16}")
 HOOK = {"action": "START_TRAINING", "project": {"id": 1, "title": "Test"}}
-
-
-@pytest.fixture
-def client(settings: Settings, store: Store) -> Iterator[FlaskClient]:
-    app = create_app(settings)
-    with logged_in(app) as client:
-        yield client
-    app.extensions["tiebreak"].store.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +20,8 @@ from backend.tables import Label, Lease, Project, Trouble
 from backend.watchdog import HUNG
 from tests.backend.loop_project import CLASSES, COLOURS, config
 from tests.backend.small_label_studio import SmallLabelStudio
+from tests.tiebreak_process import kill, start
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0
 
 
@@ -46,14 +45,7 @@ class Trainers:
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str, **env: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "backend.cli", "trainer"],
-                cwd=ROOT,
-                env={**os.environ, **self.env, **env},
-                stdout=log,
-                stderr=log,
-            )
+        process = start("trainer", self.folder / f"{name}.log", {**self.env, **env})
         self.running.append(process)
         return process
 
@@ -62,8 +54,7 @@ class Trainers:
 
     def close(self) -> None:
         for process in self.running:
-            process.kill()
-            process.wait()
+            kill(process)
 
 
 @pytest.fixture
@@ -85,7 +76,6 @@ def trainers(
         {
             "LABEL_STUDIO_URL": small_label_studio.url,
             "LABEL_STUDIO_API_KEY": "0" * 40,
-            "DATABASE_URL": "",
             "TIEBREAK_DATA_DIR": str(settings.data_dir),
             "TIEBREAK_WEIGHTS_DIR": str(seeded_weights),
             "TIEBREAK_BACKBONE": "mobilenet_v3_small",

@@ -20,14 +20,9 @@ from backend.errors import SetupError
 from backend.settings import Settings, load_settings
 from backend.up import run_up
 from backend.up_project import Memory
+from tests.tiebreak_process import free_port
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from backend.demo import write_digits
 from backend.local_label_studio import one_queue
 from tests.e2e.digits import Digits
 from tests.e2e.label_studio_browser import launch_chromium
-from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, prepare_template
+from tests.e2e.label_studio_server import LabelStudioServer, prepare_template
 from tests.e2e.tiebreak_processes import TiebreakProcesses
+from tests.tiebreak_process import REPOSITORY
 
 StartLabelStudio = Callable[..., LabelStudioServer]
 StartTiebreak = Callable[..., TiebreakProcesses]

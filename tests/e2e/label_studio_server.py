@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -20,11 +19,11 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.label_studio_person import Person
+from tests.tiebreak_process import REPOSITORY, free_port
 
 ADMIN_EMAIL = "admin@tiebreak.example"
 ADMIN_PASSWORD = "tiebreak-pass"
 ADMIN_TOKEN = "0123456789012345678901234567890123456789"
-REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_COMMAND = REPOSITORY / ".venv-label-studio" / "bin" / "label-studio"
 COMMAND_VARIABLE = "TIEBREAK_TEST_LABEL_STUDIO"
 START_SECONDS = 300.0
@@ -211,13 +210,6 @@ def prepare_template(cache: Path) -> Path:
         server.close()
         shutil.rmtree(building, ignore_errors=True)
     return template
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _installed_version() -> str:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.e2e.label_studio_server import free_port
+from tests.tiebreak_process import free_port
 
 USER = "postgres"
 PASSWORD = "tiebreak"

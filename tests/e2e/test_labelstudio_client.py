@@ -26,7 +26,8 @@ from backend.errors import (
 from backend.labels import Annotation, labelled_at
 from backend.labelstudio import LabelStudio, Task
 from tests.e2e.conftest import SINGLE_CHOICE
-from tests.e2e.label_studio_server import LabelStudioServer, free_port
+from tests.e2e.label_studio_server import LabelStudioServer
+from tests.tiebreak_process import free_port
 
 Json = dict[str, Any]
 

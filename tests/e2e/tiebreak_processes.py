@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -21,14 +19,22 @@ from typing import Any, TypeVar
 import httpx
 
 from model.audit import in_audit
-from tests.callers import LOG_IN, PASSWORD, USER
-from tests.e2e.label_studio_server import REPOSITORY, LabelStudioServer, free_port
+from tests.callers import LOG_IN, USER
+from tests.e2e.label_studio_server import LabelStudioServer
+from tests.tiebreak_process import (
+    REPOSITORY,
+    environment,
+    free_port,
+    kill,
+    start,
+    stop,
+    variables_of,
+    wait_until_it_answers,
+)
 
 Json = dict[str, Any]
 Found = TypeVar("Found")
 
-START_SECONDS = 60.0
-STOP_SECONDS = 30.0
 SERVER, TRAINER = "server", "trainer"
 COMMANDS = {SERVER: "serve", TRAINER: "trainer"}
 
@@ -51,18 +57,16 @@ class TiebreakProcesses:
         self.data = folder / "data"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.env = {
+        settings = {
             "LABEL_STUDIO_URL": label_studio.url,
             "LABEL_STUDIO_API_KEY": label_studio.token,
-            "TIEBREAK_DATA_DIR": str(self.data),
-            "TIEBREAK_PORT": str(self.port),
             "TIEBREAK_USER": USER,
-            "TIEBREAK_PASSWORD": PASSWORD,
             "TIEBREAK_WEIGHTS_DIR": str(weights),
             "TIEBREAK_INPUT_SIZE": "96",
             "TIEBREAK_QUIET_SECONDS": "0.2",
             **(env or {}),
         }
+        self.env = variables_of(folder, self.port, **settings)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._client = httpx.Client(base_url=self.url, auth=LOG_IN, timeout=30, trust_env=False)
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +80,7 @@ class TiebreakProcesses:
     def start_server(self) -> None:
         """Start the server and wait until it answers."""
         self._start(SERVER)
-        self._wait_alive(SERVER, self._answers)
+        wait_until_it_answers(self._running[SERVER], self.url, self.tails)
 
     def start_trainer(self) -> None:
         """Start the trainer; it works once it has migrated the database."""
@@ -88,17 +92,11 @@ class TiebreakProcesses:
 
     def stop(self, name: str) -> int:
         """SIGTERM, and the exit code."""
-        process = self._running.pop(name)
-        process.terminate()
-        try:
-            return process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            raise
+        return stop(self._running.pop(name))
 
     def kill(self, name: str) -> None:
         """SIGKILL to the process and whatever it started."""
-        _kill(self._running.pop(name))
+        kill(self._running.pop(name))
 
     def close(self) -> None:
         """Stop whatever runs."""
@@ -114,7 +112,7 @@ class TiebreakProcesses:
         return subprocess.run(
             command,
             cwd=REPOSITORY,
-            env=self._environment(),
+            env=environment(self.env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -216,39 +214,10 @@ class TiebreakProcesses:
 
     def _start(self, name: str) -> None:
         assert name not in self._running, f"{name} runs already"
-        with self._log(name).open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", "backend.cli", COMMANDS[name]],
-                cwd=REPOSITORY,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def _wait_alive(self, name: str, answers: Callable[[], bool]) -> None:
-        def alive() -> bool:
-            assert self._running[name].poll() is None, f"{name} ended:\n{self.tails()}"
-            return answers()
-
-        wait_until(alive, START_SECONDS, self.tails)
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(httpx.TransportError):
-            return self._client.get("/health").status_code == 200
-        return False
+        self._running[name] = start(COMMANDS[name], self._log(name), self.env)
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
-
-    def _environment(self) -> dict[str, str]:
-        inherited = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(("TIEBREAK_", "LABEL_STUDIO_")) and key != "DATABASE_URL"
-        }
-        return inherited | self.env
 
 
 def wait_until(
@@ -280,9 +249,3 @@ def is_settled(status: Json) -> bool:
 def labels_learned(status: Json) -> int:
     """From how many labels the newest version learned; 0 without a version."""
     return int(status["last_version"]["labels"]) if status["last_version"] else 0
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(STOP_SECONDS)
