@@ -20,7 +20,6 @@ from benchmarks.report import report, say
 from tests.e2e.digits import all_tasks
 from tests.e2e.finetune_killing import FINE_TUNES, kill_and_restart, result_of
 from tests.e2e.stripes import Stripes
-from tests.e2e.tiebreak_processes import labels_learned
 
 
 def main() -> None:
@@ -35,12 +34,7 @@ def main() -> None:
         studio, tiebreak = loop.label_studio, loop.tiebreak
         stripes = Stripes(studio, Path(folder))
         project = stripes.create_project("Stripes")
-        studio.admin.import_tasks(
-            project, [*stripes.labelled(range(72)), *stripes.tasks(range(72, 102))]
-        )
-        tiebreak.connect(project)
-        tiebreak.wait(project, lambda s: labels_learned(s) == 72, 300)
-        tiebreak.settle(project, 300)
+        stripes.teach(tiebreak, project, labelled=72, waiting=30, seconds=300)
         tasks = [t for t in all_tasks(studio.admin, project) if not t["is_labeled"]][:5]
         say("one fine-tune is left alone, then the kills begin")
         found = kill_and_restart(tiebreak, project, tasks, kills=wanted.kills, seed=wanted.seed)

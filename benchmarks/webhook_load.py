@@ -33,7 +33,7 @@ from tests.callers import WEBHOOK_SECRET
 from tests.e2e.digits import all_tasks
 from tests.e2e.finetune_killing import ENDED, FINE_TUNES, ask
 from tests.e2e.stripes import Stripes
-from tests.e2e.tiebreak_processes import Json, TiebreakProcesses, labels_learned
+from tests.e2e.tiebreak_processes import Json, TiebreakProcesses
 
 CALLERS = 32
 LONGEST_P99 = 0.2
@@ -69,12 +69,7 @@ def main() -> None:
         studio, tiebreak = loop.label_studio, loop.tiebreak
         stripes = Stripes(studio, Path(folder))
         project = stripes.create_project("Stripes")
-        studio.admin.import_tasks(
-            project, [*stripes.labelled(range(72)), *stripes.tasks(range(72, 102))]
-        )
-        tiebreak.connect(project)
-        tiebreak.wait(project, lambda s: labels_learned(s) == 72, 300)
-        tiebreak.settle(project, 300)
+        stripes.teach(tiebreak, project, labelled=72, waiting=30, seconds=300)
         tasks = all_tasks(studio.admin, project)
         ask(tiebreak, project)
         tiebreak.wait(project, _learns, 300)

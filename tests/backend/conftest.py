@@ -18,6 +18,8 @@ from backend.store import Store
 from backend.sync import source_key
 from backend.tables import Embedding, ImageGroup, ImageSource, Label, Project, Task, TaskImage
 from tests.backend.described_client import DescribedClient
+from tests.backend.experiments import here
+from tests.backend.loop_project import make_loop
 from tests.backend.peers import make, other, studio
 from tests.backend.prediction_keeper import keeper, keeper_client
 from tests.backend.saved_versions import three
@@ -26,9 +28,11 @@ from tests.backend.small_label_studio import small_client, small_label_studio
 
 __all__ = [
     "client",
+    "here",
     "keeper",
     "keeper_client",
     "make",
+    "make_loop",
     "other",
     "small_client",
     "small_label_studio",

@@ -6,14 +6,27 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("circle", "dark", "stripes")
+
+
+@pytest.fixture
+def here(tmp_path: Path, seeded_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which experiments run: with weights, and a data folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TIEBREAK_WEIGHTS_DIR", str(seeded_weights))
+    monkeypatch.setenv("TIEBREAK_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
 
 
 def shapes(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -64,3 +77,16 @@ def start(folder: Path, weights: Path, *arguments: str) -> subprocess.Popen[str]
         # A shell starts what runs in its background deaf to ctrl-c, and the tests with it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def stopped_when(
+    ready: Callable[[], object], process: subprocess.Popen[str], how: signal.Signals
+) -> tuple[str, str]:
+    """Send a signal as soon as a process is so far; all that it printed and said."""
+    deadline = time.monotonic() + 200
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(how)
+    return process.communicate(timeout=100)

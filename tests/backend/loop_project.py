@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
 
 from backend.champion import Champions, artifact_folder
 from backend.engine import LocalEngine
@@ -18,7 +21,7 @@ from backend.store import Store
 from backend.tables import Project
 from model.artifact import Artifact, load_artifact
 from tests.backend.peers import shared_decoders
-from tests.backend.small_label_studio import ColourEngine
+from tests.backend.small_label_studio import ColourEngine, SmallLabelStudio
 
 COLOURS = {"cat": (220, 30, 30), "dog": (30, 220, 30), "owl": (30, 30, 220)}
 CLASSES = tuple(COLOURS)
@@ -30,6 +33,15 @@ def config(*classes: str, extra: str = "") -> str:
         '<View><Image name="image" value="$image"/>'
         f'<Choices name="label" toName="image"{extra}>{choices}</Choices></View>'
     )
+
+
+def fill(studio: SmallLabelStudio, pictures: int, labelled: int = 0) -> None:
+    """Tasks from 1 on in the colours of the classes in turn, the first of them labelled."""
+    studio.project["label_config"] = config(*CLASSES)
+    for task in range(1, pictures + 1):
+        studio.add_task(task, COLOURS[CLASSES[task % 3]])
+    for task in range(1, labelled + 1):
+        studio.annotate(task, label=[CLASSES[task % 3]])
 
 
 class Loop:
@@ -78,3 +90,21 @@ class Loop:
         with self.tools.store.read() as session:
             number = session.get_one(Project, 1).champion
         return load_artifact(artifact_folder(self.tools.settings.data_dir, 1, number))
+
+
+MakeLoop = Callable[..., Loop]
+
+
+@pytest.fixture
+def make_loop(settings: Settings, store: Store, small_client: LabelStudio) -> Iterator[MakeLoop]:
+    """``make_loop(engine, NAME=value)``: the trainer's steps on the small Label Studio, with some
+    settings changed."""
+    made: list[Loop] = []
+
+    def make(engine: ColourEngine | None = None, **changes: Any) -> Loop:
+        made.append(Loop(settings.model_copy(update=changes), store, small_client, engine))
+        return made[-1]
+
+    yield make
+    for loop in made:
+        loop.tools.fetcher.close()

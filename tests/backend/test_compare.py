@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,10 @@ from backend.compare_backbones import Trial, plan_trials
 from backend.compare_page import PageText, comparison_page
 from backend.errors import SetupError
 from backend.results_file import ResultsFile, key_of
-from tests.backend.experiments import CLASSES, save_arrays, save_folders, start
+from tests.backend.experiments import CLASSES, save_arrays, save_folders, start, stopped_when
 
 SMALL = ("--input-size", "32", "--epochs", "1")
 ONE = ("--backbones", "mobilenet_v3_small", "--modes", "features")
-
-
-@pytest.fixture
-def here(tmp_path: Path, seeded_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TIEBREAK_WEIGHTS_DIR", str(seeded_weights))
-    monkeypatch.setenv("TIEBREAK_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
 
 
 def run(*arguments: str) -> Result:
@@ -97,14 +87,10 @@ def test_a_stopped_run_goes_on(here: Path, seeded_weights: Path, how: signal.Sig
     arguments = ("compare", "shapes.npz", "--backbones", "mobilenet_v3_small,small_cnn")
     options = ("--modes", "features", "--input-size", "32", "--epochs", "200", "--out", "page.html")
     process = start(here, seeded_weights, *arguments, *options)
-    deadline = time.monotonic() + 200
     # The second row takes long: it is stopped inside.
-    while not (results.exists() and list(here.glob("page.results.*.unfinished"))):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(how)
-    stdout, stderr = process.communicate(timeout=100)
+    stdout, stderr = stopped_when(
+        lambda: results.exists() and list(here.glob("page.results.*.unfinished")), process, how
+    )
     if how == signal.SIGINT:
         assert process.returncode == 130, stderr
         assert "The same command goes on from here" in stderr

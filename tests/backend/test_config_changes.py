@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,23 +11,16 @@ import pytest
 from backend.dataset import labelled_images
 from backend.labelstudio import LabelStudio
 from backend.projects import OUTSIDE_ADVICE, register_project
-from backend.settings import Settings
-from backend.store import Store
 from backend.sync import controls_of, look_at_everything, set_config
 from backend.tables import Project
 from backend.training import TOO_LITTLE
-from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
+from tests.backend.loop_project import CLASSES, COLOURS, Loop, MakeLoop, config
 from tests.backend.served_app import client_of
 from tests.backend.small_label_studio import SmallLabelStudio
 
 
 @pytest.fixture
-def loop(
-    settings: Settings,
-    store: Store,
-    small_label_studio: SmallLabelStudio,
-    small_client: LabelStudio,
-) -> Iterator[Loop]:
+def loop(make_loop: MakeLoop, small_label_studio: SmallLabelStudio) -> Loop:
     studio = small_label_studio
     random = np.random.default_rng(0)
     studio.project["label_config"] = config(*CLASSES)
@@ -37,13 +29,11 @@ def loop(
         studio.add_task(task, (int(red), int(green), int(blue)))
     for task in range(1, 31):
         studio.annotate(task, label=[CLASSES[task % 3]])
-    changes = {"label_studio_url": studio.url, "audit_share": 0.0, "quiet_seconds": 0.0}
-    made = Loop(settings.model_copy(update=changes), store, small_client)
+    made = make_loop(label_studio_url=studio.url, audit_share=0.0, quiet_seconds=0.0)
     assert made.settle().champion == 1
     assert made.engine.embedded == 60
     assert {p["result"][0]["value"]["choices"][0] for p in studio.served().values()} == {*CLASSES}
-    yield made
-    made.tools.fetcher.close()
+    return made
 
 
 def test_a_class_is_renamed_and_renamed_back(

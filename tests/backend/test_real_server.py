@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.backend.loop_project import CLASSES, COLOURS, config
+from tests.backend.loop_project import CLASSES, config, fill
 from tests.backend.raw_nonsense import send
 from tests.backend.real_server import (
     SECRETS,
@@ -45,7 +45,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     folder = tmp_path_factory.mktemp("real")
     write_weights(folder)
     with serving(SmallLabelStudio()) as studio:
-        _fill(studio)
+        fill(studio, PICTURES, LABELLED)
         changes = {"TIEBREAK_AUDIT_SHARE": "0", "TIEBREAK_MIN_NEW_LABELS": "1"}
         server = RealServer(folder, LABEL_STUDIO_URL=studio.url, **changes).start()
         trainer = start("trainer", folder / "trainer.log", server.variables)
@@ -62,14 +62,6 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     logs = [folder / f"{name}.log" for name in ("server", "trainer")]
     text = "".join(log.read_text() for log in logs)
     return Session(lines_of(logs[0]), lines_of(logs[1]), text, figures)
-
-
-def _fill(studio: SmallLabelStudio) -> None:
-    studio.project["label_config"] = config(*CLASSES)
-    for task in range(1, PICTURES + 1):
-        studio.add_task(task, COLOURS[CLASSES[task % 3]])
-    for task in range(1, LABELLED + 1):
-        studio.annotate(task, label=[CLASSES[task % 3]])
 
 
 def _set_up(server: RealServer) -> None:

@@ -15,14 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from backend.labelstudio import LabelStudio
 from backend.log_context import exported, log_context, log_fields
 from backend.log_formats import JsonFormatter
 from backend.request_ids import REQUEST_ID_HEADER, accepted
-from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Hint, Project
-from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
+from tests.backend.loop_project import CLASSES, Loop, MakeLoop, fill
 from tests.backend.small_label_studio import SmallLabelStudio
 
 GOOD = re.compile(r"[0-9a-f]{16}")
@@ -86,22 +84,12 @@ def test_the_threads_that_fetch_images_carry_it(loop: Loop, lines: list[dict[str
 
 
 @pytest.fixture
-def loop(
-    settings: Settings,
-    store: Store,
-    small_client: LabelStudio,
-    small_label_studio: SmallLabelStudio,
-) -> Iterator[Loop]:
+def loop(make_loop: MakeLoop, small_label_studio: SmallLabelStudio) -> Loop:
     """Ten pictures, one of which cannot be had."""
     studio = small_label_studio
-    studio.project["label_config"] = config(*CLASSES)
-    for task in range(1, 11):
-        studio.add_task(task, COLOURS[CLASSES[task % 3]])
+    fill(studio, 10)
     studio.pictures[3] = b"no picture"
-    changes = {"label_studio_url": studio.url, "audit_share": 0.0, "quiet_seconds": 0.0}
-    made = Loop(settings.model_copy(update=changes), store, small_client)
-    yield made
-    made.tools.fetcher.close()
+    return make_loop(label_studio_url=studio.url, audit_share=0.0, quiet_seconds=0.0)
 
 
 def test_a_hint_keeps_it_and_the_trainer_follows_it(

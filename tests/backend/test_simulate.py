@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,19 +34,17 @@ from model.head import fit_head
 from model.scenario import draw_scenario
 from model.simulate import draw_prior, replay
 from model.transfer import TransferOptions, transfer
-from tests.backend.experiments import CLASSES, save_arrays, save_folders, shapes, start
+from tests.backend.experiments import (
+    CLASSES,
+    save_arrays,
+    save_folders,
+    shapes,
+    start,
+    stopped_when,
+)
 
 SMALL = ("--backbone", "mobilenet_v3_small", "--input-size", "32")
 BOTH = ("--strategies", "margin,random")
-
-
-@pytest.fixture
-def here(tmp_path: Path, seeded_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TIEBREAK_WEIGHTS_DIR", str(seeded_weights))
-    monkeypatch.setenv("TIEBREAK_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
 
 
 def run(*arguments: str) -> Result:
@@ -198,13 +195,9 @@ def test_a_stopped_run_goes_on(here: Path, seeded_weights: Path, how: signal.Sig
     results = here / "simulation.results.jsonl"
     arguments = ("shapes.npz", "--strategies", "margin", "--budgets", "40", "--batch", "1")
     process = start(here, seeded_weights, "simulate", *arguments, "--seeds", "500", *SMALL)
-    deadline = time.monotonic() + 200
-    while not (results.exists() and len(ResultsFile(results).rows()) >= 2):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(how)
-    stdout, stderr = process.communicate(timeout=100)
+    stdout, stderr = stopped_when(
+        lambda: results.exists() and len(ResultsFile(results).rows()) >= 2, process, how
+    )
     done = list(ResultsFile(results).rows().values())
     assert 2 <= len(done) < 500
     if how == signal.SIGINT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import select, update
@@ -17,14 +16,12 @@ from backend.errors import (
     LabelStudioUnreachable,
     LeaseLost,
 )
-from backend.labelstudio import LabelStudio
 from backend.projects import project_status
-from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project, Trouble
 from backend.troubles import PARKED_SECONDS, is_waited_out, note, revive
 from model.errors import ArtifactError, StorageError, TiebreakError
-from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
+from tests.backend.loop_project import COLOURS, Loop, MakeLoop, fill
 from tests.backend.small_label_studio import ColourEngine, SmallLabelStudio
 
 BACK_OFF = (100.0, 400.0, 1600.0)
@@ -49,21 +46,10 @@ class BrokenEngine(ColourEngine):
 
 
 @pytest.fixture
-def loop(
-    settings: Settings,
-    store: Store,
-    small_label_studio: SmallLabelStudio,
-    small_client: LabelStudio,
-) -> Iterator[Loop]:
+def loop(make_loop: MakeLoop, small_label_studio: SmallLabelStudio) -> Loop:
     """Nine pictures, six of them labelled, and an engine that fails."""
-    for task in range(1, 10):
-        small_label_studio.add_task(task, list(COLOURS.values())[task % 3])
-        if task <= 6:
-            small_label_studio.annotate(task, label=[list(COLOURS)[task % 3]])
-    small_label_studio.project["label_config"] = config(*CLASSES)
-    made = Loop(settings, store, small_client, BrokenEngine())
-    yield made
-    made.tools.fetcher.close()
+    fill(small_label_studio, 9, labelled=6)
+    return make_loop(BrokenEngine())
 
 
 def troubles(store: Store) -> dict[str, Trouble]:

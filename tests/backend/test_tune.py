@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from backend.tune_table import gain_sentence
 from backend.tuning_options import TUNED, tuning_options
 from backend.winner_file import write_winner
 from model.finetune_options import FineTuneOptions
-from tests.backend.experiments import save_arrays, start
+from tests.backend.experiments import save_arrays, start, stopped_when
 
 OPTIONS = (
     "tune", "shapes.npz", "--backbone", "mobilenet_v3_small", "--input-size", "32",
@@ -29,13 +29,9 @@ OPTIONS = (
 
 
 @pytest.fixture
-def here(tmp_path: Path, seeded_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TIEBREAK_WEIGHTS_DIR", str(seeded_weights))
-    monkeypatch.setenv("TIEBREAK_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "200")
-    save_arrays(tmp_path / "shapes.npz", test=3)
-    return tmp_path
+def here(here: Path) -> Path:
+    save_arrays(here / "shapes.npz", test=3)
+    return here
 
 
 def run(*arguments: str) -> Result:
@@ -73,13 +69,7 @@ def test_a_search_its_winner_and_its_end(here: Path) -> None:
 def test_a_killed_search_comes_to_the_same_trials(here: Path, seeded_weights: Path) -> None:
     whole = shown(run("--trials", "3", "--storage", "whole.db", "--json"))["trials"]
     process = start(here, seeded_weights, *OPTIONS, "--trials", "3")
-    deadline = time.monotonic() + 200
-    while not list(here.glob("tune.db.*.unfinished")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
+    stopped_when(lambda: list(here.glob("tune.db.*.unfinished")), process, signal.SIGKILL)
     found = shown(run("--trials", "3", "--json"))["trials"]
     assert same(found) == same(whole)
     assert not list(here.glob("*.unfinished"))

@@ -4,14 +4,12 @@ from typing import Any
 
 import pytest
 
-from backend.labelstudio import LabelStudio
 from backend.reconciler import Reconciler
 from backend.secrets import SECRET_HEADER
-from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Task
 from backend.webhook_steps import is_same_address
-from tests.backend.loop_project import Loop
+from tests.backend.loop_project import Loop, MakeLoop
 from tests.backend.small_label_studio import SmallLabelStudio
 from tests.callers import WEBHOOK_SECRET
 
@@ -20,14 +18,8 @@ SECRET = {SECRET_HEADER: WEBHOOK_SECRET}
 
 
 @pytest.fixture
-def loop(
-    settings: Settings,
-    store: Store,
-    small_client: LabelStudio,
-    small_label_studio: SmallLabelStudio,
-) -> Loop:
-    settings = settings.model_copy(update={"public_url": "http://backend.example:9090"})
-    return Loop(settings, store, small_client)
+def loop(make_loop: MakeLoop) -> Loop:
+    return make_loop(public_url="http://backend.example:9090")
 
 
 def hook(number: int, url: str, headers: dict[str, str] | None, project: int = 1) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from tests.e2e.tiebreak_processes import (
     Json,
     TiebreakProcesses,
     is_settled,
-    labels_learned,
     wait_until,
 )
 
@@ -61,19 +60,10 @@ class Killing:
 
     def prepare(self, labelled: int, waiting: int) -> None:
         """Wait until the pictures that came with labels are learned."""
-        admin = self.stripes.label_studio.admin
-        numbers = range(labelled + waiting)
-        admin.import_tasks(
-            self.project,
-            [
-                *self.stripes.labelled(numbers[:labelled]),
-                *self.stripes.tasks(numbers[labelled:]),
-            ],
+        self.stripes.teach(
+            self.tiebreak, self.project, labelled=labelled, waiting=waiting, seconds=SECONDS
         )
-        self.tiebreak.connect(self.project)
-        self.tiebreak.wait(self.project, lambda s: labels_learned(s) >= labelled, SECONDS)
-        self.tiebreak.settle(self.project, SECONDS)
-        tasks = all_tasks(admin, self.project)
+        tasks = all_tasks(self.stripes.label_studio.admin, self.project)
         self.labelled = {int(t["id"]): self.stripes.truth(t) for t in tasks if t["is_labeled"]}
         self.unlabelled = [task for task in tasks if not task["is_labeled"]]
         self.asked = self.unlabelled[-4:]

@@ -12,6 +12,7 @@ from backend.demo import single_choice_config
 from tests.e2e.digits import Digits
 from tests.e2e.label_studio_person import Json, choice_results
 from tests.e2e.label_studio_server import LabelStudioServer
+from tests.e2e.tiebreak_processes import TiebreakProcesses, labels_learned
 
 SLANTS = ("flat", "rising", "falling")
 SIDE = 32
@@ -36,6 +37,30 @@ class Stripes(Digits):
             {**task, "annotations": [{"result": choice_results(label=self.truth(task))}]}
             for task in self.tasks(numbers)
         ]
+
+    def teach(
+        self,
+        tiebreak: TiebreakProcesses,
+        project: int,
+        *,
+        labelled: int,
+        waiting: int,
+        seconds: float,
+    ) -> None:
+        """Import so many labelled and unlabelled stripes, connect, and wait until all is learned.
+
+        Each of the two waits is for ``seconds`` at most.
+        """
+        self.add(project, labelled, waiting)
+        tiebreak.connect(project)
+        tiebreak.wait(project, lambda status: labels_learned(status) == labelled, seconds)
+        tiebreak.settle(project, seconds)
+
+    def add(self, project: int, labelled: int, waiting: int) -> None:
+        """Import the first stripes with labels, and those that follow them without."""
+        numbers = range(labelled + waiting)
+        found = [*self.labelled(numbers[:labelled]), *self.tasks(numbers[labelled:])]
+        self.label_studio.admin.import_tasks(project, found)
 
 
 def write_stripes(folder: Path) -> Path:

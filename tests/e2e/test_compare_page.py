@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, expect
 
 from backend.compare_page import PageText, comparison_page
 from backend.experiment_page import write_page
+from tests.e2e.experiment_pages import draw, on_every_screen
 
-PATIENCE_MS = 120_000
 TEXT = PageText("Networks compared on <pets>", "500 labels, seed 0", "2 cores of a machine")
 
 
@@ -63,30 +62,12 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("scheme", "width"), [("light", 1180), ("dark", 1180), ("light", 420)], ids=str
-)
+@on_every_screen
 def test_the_page_draws_without_asking_anybody(
     chromium: Browser, tmp_path: Path, scheme: str, width: int
 ) -> None:
     write_page(tmp_path / "page.html", comparison_page(TEXT, ROWS))
-    context = chromium.new_context(
-        color_scheme=scheme,  # type: ignore[arg-type]
-        viewport={"width": width, "height": 900},
-    )
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    asked: list[str] = []
-    problems: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    address = (tmp_path / "page.html").as_uri()
-    page.goto(address)
-    expect(page.locator(".js-plotly-plot")).to_have_count(4, timeout=PATIENCE_MS)
-    assert asked == [address]
-    assert problems == []
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    page = draw(chromium, tmp_path / "page.html", scheme, width, plots=4)
     expect(page.locator("h1")).to_have_text(TEXT.title)
     expect(page.locator(".best")).to_contain_text("mobilenet_v2 with finetune is right about 86.0")
     names = page.locator("tbody tr td:first-child").all_inner_texts()
@@ -99,4 +80,4 @@ def test_the_page_draws_without_asking_anybody(
     expect(page.locator("td.failed")).to_contain_text("Put them there.")
     colour = page.evaluate("getComputedStyle(document.querySelector('#plot-accuracy text')).fill")
     assert (colour == "rgb(230, 234, 240)") == (scheme == "dark")
-    context.close()
+    page.context.close()

@@ -24,7 +24,7 @@ def test_a_trainer_killed_during_fine_tunes_finishes_them_all_alike(
 ) -> None:
     stripes = Stripes(label_studio, tmp_path / "stripes")
     admin, project = label_studio.admin, stripes.create_project("Stripes")
-    admin.import_tasks(project, [*stripes.labelled(range(72)), *stripes.tasks(range(72, 102))])
+    stripes.add(project, labelled=72, waiting=30)
     tiebreak = start_tiebreak(label_studio, **FINE_TUNES)
     connect_by_hand(admin, project, tiebreak.url)
     tiebreak.wait(project, lambda s: labels_learned(s) == 72, 120)

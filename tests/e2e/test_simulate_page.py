@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, expect
 
 from backend.experiment_page import write_page
 from backend.simulate_page import PageText, simulation_page
 from backend.simulation_summary import summarise
+from tests.e2e.experiment_pages import draw, on_every_screen
 
-PATIENCE_MS = 120_000
 TEXT = PageText("Labelling replayed on <pets>", "500 images to label", "2 cores of a machine")
 BUDGETS = (20, 50, 100, 200, 400, 1000)
 ENDS = {"random": (0.40, 0.80), "margin": (0.35, 0.84), "typiclust": (0.55, 0.81)}
@@ -35,30 +34,12 @@ def runs() -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("scheme", "width"), [("light", 1180), ("dark", 1180), ("light", 420)], ids=str
-)
+@on_every_screen
 def test_the_page_draws_without_asking_anybody(
     chromium: Browser, tmp_path: Path, scheme: str, width: int
 ) -> None:
     write_page(tmp_path / "page.html", simulation_page(TEXT, summarise(runs(), list(ENDS))))
-    context = chromium.new_context(
-        color_scheme=scheme,  # type: ignore[arg-type]
-        viewport={"width": width, "height": 900},
-    )
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    asked: list[str] = []
-    problems: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    address = (tmp_path / "page.html").as_uri()
-    page.goto(address)
-    expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE_MS)
-    assert asked == [address]
-    assert problems == []
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    page = draw(chromium, tmp_path / "page.html", scheme, width, plots=3)
     expect(page.locator("h1")).to_have_text(TEXT.title)
     said = page.locator(".best").all_inner_texts()
     # From 0.742 at 400 to 0.84 at 1,000 in the mean; from 0.758 to 0.81.
@@ -77,4 +58,4 @@ def test_the_page_draws_without_asking_anybody(
     assert page.locator("#plot-gain .legendtext").all_text_contents() == ["margin", "typiclust"]
     colour = page.evaluate("getComputedStyle(document.querySelector('#plot-curves text')).fill")
     assert (colour == "rgb(230, 234, 240)") == (scheme == "dark")
-    context.close()
+    page.context.close()
