@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from backend.candidate import Candidate, challenge
 from backend.errors import ImageError
 from backend.finetune_child import LOG
 from backend.finetune_files import (
@@ -58,7 +59,7 @@ from backend.supervise import how_it_ended, tail
 from backend.sync import AGREED, controls_of
 from backend.tables import FineTune, Label, Project, version_name
 from backend.tools import Tools
-from backend.training import CHANGED_MEANWHILE, TOO_LITTLE, Candidate, challenge, settle
+from backend.training import CHANGED_MEANWHILE, TOO_LITTLE, settle
 from backend.tuned_networks import (
     TunedNetwork,
     find_tuned,
