@@ -20,8 +20,9 @@ from backend.finetune_plan import LabelledImage, count_labels, labelled_pool, ma
 from backend.finetune_record import FineTuneRecord
 from backend.finetunes import TRAINING, last_ended, want_fine_tune
 from backend.pool import remember_failure
-from backend.sync import AGREED, controls_of
+from backend.sync import controls_of
 from backend.tables import FineTune, Label, Project
+from backend.task_rows import AGREED
 from backend.tools import Tools
 from model.files import writing
 

@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from backend.store import Store
-from backend.sync import AGREED
 from backend.tables import (
     Hint,
     Label,
@@ -25,6 +24,7 @@ from backend.tables import (
     Trouble,
     Version,
 )
+from backend.task_rows import AGREED
 
 log = logging.getLogger(__name__)
 

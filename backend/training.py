@@ -23,8 +23,8 @@ from backend.lease import Leases
 from backend.pool_priors import PoolPriors
 from backend.settings import Settings
 from backend.store import Store
-from backend.sync import AGREED, GONE
 from backend.tables import Label, Project, Version
+from backend.task_rows import AGREED, GONE
 from backend.tuned_networks import TunedNetwork
 from backend.version_files import laid_down
 from model.artifact import Artifact
