@@ -25,6 +25,7 @@ from backend.tables import (
     Version,
 )
 from backend.task_rows import AGREED
+from model.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class DatabaseFigures(Collector):
         try:
             with self._store.read() as session:
                 samples = [*_projects(session), *_work(session), *self._trainers(session)]
-        except SQLAlchemyError:
+        except (SQLAlchemyError, StorageError):
             log.exception("the database could not be read")
             samples = [("tiebreak_database_up", (), 0.0)]
         else:
