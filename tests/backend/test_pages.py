@@ -10,8 +10,8 @@ from backend.hints import pending_look
 from backend.projects import register_project
 from backend.settings import Settings
 from backend.store import Store
-from backend.sync import source_key
 from backend.tables import ImageSource, Label, Project, Task, TaskImage, TrainerProcess, Version
+from backend.task_rows import source_key
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image"><Choice value="cat"/><Choice value="dog"/></Choices></View>"""
