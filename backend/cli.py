@@ -7,30 +7,27 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from sqlalchemy import select
 
 from backend.cli_experiments import app as experiments
 from backend.cli_password import app as passwords
+from backend.cli_project import ProjectArgument, find_project, open_store
 from backend.cli_simulate import app as simulations
+from backend.cli_versions import app as versions
 from backend.command import Json, errors
 from backend.command import command as _command
 from backend.command import escaped as _escaped
 from backend.errors import SetupError
 from backend.labelstudio import LabelStudio
 from backend.logs import configure_logging
-from backend.projects import list_versions, project_status, trainer_alive
+from backend.projects import project_status, trainer_alive
 from backend.secrets import log_in_hint
-from backend.settings import Settings, label_studio_access, load_settings
+from backend.settings import label_studio_access, load_settings
 from backend.status_text import print_status
-from backend.store import Store
 from backend.tables import Project
-
-if TYPE_CHECKING:
-    from backend.versions import Promotion
 
 app = typer.Typer(
     name="tiebreak",
@@ -39,9 +36,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ProjectArgument = Annotated[
-    str, typer.Argument(metavar="PROJECT", help="Number or title of a Label Studio project.")
-]
 
 
 @app.command()
@@ -134,10 +128,10 @@ def status(
 ) -> dict[str, Any] | None:
     """Show what is, what is wanted, and what it waits for."""
     settings = load_settings()
-    store = _store(settings)
+    store = open_store(settings)
     with store.read() as session:
         query = select(Project).order_by(Project.id)
-        rows = [_find(store, project)] if project else list(session.scalars(query))
+        rows = [find_project(store, project)] if project else list(session.scalars(query))
         statuses = [project_status(session, row, settings.lease_seconds) for row in rows]
         alive = trainer_alive(session, settings.lease_seconds)
     if not as_json:
@@ -165,8 +159,8 @@ def train(
     if finetune and cancel:
         raise SetupError("That cannot be asked in one go.", mend="Give --finetune or --cancel.")
     settings = load_settings()
-    store = _store(settings)
-    row = _find(store, project)
+    store = open_store(settings)
+    row = find_project(store, project)
     work = cancel_now if cancel else fine_tune_now if finetune else train_now
     outcome = work(store, settings, row.id, wait=wait, console=errors)
     if not as_json:
@@ -174,128 +168,7 @@ def train(
     return outcome
 
 
-@app.command()
-@_command
-def versions(
-    project: ProjectArgument,
-    version: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[VERSION] [VERSION]", help="Show one, as in v3, or compare two."),
-    ] = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Remove the files of versions that nothing needs.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --prune: say what would be removed.")
-    ] = False,
-    as_json: Json = False,
-) -> dict[str, Any] | None:
-    """List the versions of a project, show one, compare two, or remove old ones."""
-    from backend import versions as known
-    from backend import versions_text as text
-
-    settings = load_settings()
-    store = _store(settings)
-    row = _find(store, project)
-    numbers = [known.version_number(name) for name in version or ()]
-    if len(numbers) > 2 or (prune and numbers) or (dry_run and not prune):
-        raise SetupError(
-            "That cannot be asked in one go.",
-            mend="Name no version, one or two; or give --prune, with --dry-run or without.",
-        )
-    if prune:
-        return _prune(store, settings, row.id, dry_run, as_json)
-    found: dict[str, Any]
-    shown: Any
-    if len(numbers) == 2:
-        from backend.compare_versions import compare_versions
-
-        compared = compare_versions(store, settings, row.id, *numbers)
-        found, shown = asdict(compared), text.comparison_text(compared)
-    elif numbers:
-        found = known.show_version(store, settings, row.id, numbers[0])
-        shown = _escaped(text.version_text(found))
-    else:
-        with store.read() as session:
-            found = {"project": row.id, "versions": list_versions(session, row.id)}
-        shown = text.version_table(found["versions"])
-    if not as_json:
-        Console(highlight=False).print(shown)
-    return found
-
-
-@app.command()
-@_command
-def promote(
-    project: ProjectArgument,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="As in v3.")],
-    as_json: Json = False,
-) -> dict[str, Any] | None:
-    """Make a version serve, whatever the gate said of it."""
-    from backend import versions as known
-
-    settings = load_settings()
-    store = _store(settings)
-    row = _find(store, project)
-    number = known.version_number(version)
-    return _promoted(known.promote(store, settings, row.id, number), as_json)
-
-
-@app.command()
-@_command
-def rollback(project: ProjectArgument, as_json: Json = False) -> dict[str, Any] | None:
-    """Put back the version that served before; once more, the one before that."""
-    from backend import versions as known
-
-    settings = load_settings()
-    store = _store(settings)
-    row = _find(store, project)
-    return _promoted(known.roll_back(store, settings, row.id), as_json)
-
-
-def _promoted(done: Promotion, as_json: bool) -> dict[str, Any]:
-    for warning in done.warnings:
-        errors.print(f"[yellow]![/] {_escaped(warning)}")
-    if not as_json:
-        print(done.sentence)
-    return asdict(done)
-
-
-def _prune(
-    store: Store, settings: Settings, project_id: int, dry_run: bool, as_json: bool
-) -> dict[str, Any]:
-    from backend.prune import prune
-    from backend.versions_text import prune_text
-
-    url, api_key = label_studio_access(settings)
-    with LabelStudio(url, api_key, settings.label_studio_timeout) as client:
-        report = prune(store, client, settings, project_id, dry_run=dry_run)
-    if not as_json:
-        print(prune_text(report))
-    return asdict(report)
-
-
-def _store(settings: Settings) -> Store:
-    store = Store(settings.database_address)
-    store.migrate()
-    return store
-
-
-def _find(store: Store, wanted: str) -> Project:
-    with store.read() as session:
-        rows = session.scalars(select(Project)).all()
-    found = [row for row in rows if str(row.id) == wanted] or [
-        row for row in rows if row.title == wanted
-    ]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(f"{row.id} “{row.title}”" for row in rows) or "none"
-    raise SetupError(
-        f"“{wanted}” names {len(found)} connected projects; connected: {known}.",
-        mend="Give a project's number, or connect it first: tiebreak connect PROJECT",
-    )
-
-
+app.add_typer(versions)
 app.add_typer(passwords)
 app.add_typer(experiments)
 app.add_typer(simulations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from model.errors import StorageError
 from model.files import free_bytes
@@ -20,6 +20,8 @@ _SQLITE = {
 }
 _PRIMARY_CODE = 0xFF
 _PG_DISK_FULL, _PG_READ_ONLY = "53100", "25006"
+# Connections that are broken, too many, or ended because it stops; a refused one has no state.
+_PG_AWAY = ("08", "53", "57P")
 
 
 def storage_error(error: DBAPIError, url: URL) -> StorageError | None:
@@ -45,7 +47,8 @@ def _of_a_server(error: DBAPIError, url: URL) -> StorageError | None:
     if state in (_PG_DISK_FULL, _PG_READ_ONLY):
         what = "has no space left" if state == _PG_DISK_FULL else "cannot be written"
         return StorageError(f"{where} {what} ({error.orig}).", mend="Mend it there.")
-    if error.connection_invalidated:
+    away = state is None or str(state).startswith(_PG_AWAY)
+    if away and isinstance(error, OperationalError | InterfaceError):
         return StorageError(
             f"{where} does not answer.", mend="Check that it runs, and DATABASE_URL."
         )

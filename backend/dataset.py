@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 
 from backend.groups import known_images
 from backend.label_config import Control
-from backend.sync import AGREED, controls_of
+from backend.sync import controls_of
 from backend.tables import Label, Project, TaskImage
+from backend.task_rows import AGREED
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from backend.supervise import LEASH, signal_group
 log = logging.getLogger(__name__)
 
 LOG = "child.log"
+LOOK_SECONDS = 1.0
+"""Time between two looks at the child."""
 STOP_SECONDS = 5.0
 FEW_CORES = 2
 

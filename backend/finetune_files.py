@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from backend.settings import AugmentationName, BalanceName, OptimiserName
+from backend.finetune_settings import AugmentationName, BalanceName, OptimiserName
 from model.files import write_whole
 
 JOB, SKIPPED, PROGRESS, RESULT = "job.json", "skipped.json", "progress.json", "result.json"

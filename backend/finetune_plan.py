@@ -14,8 +14,9 @@ from backend.finetune_child import thread_count
 from backend.finetune_files import Job, JobControl, JobOptions, JobRow
 from backend.label_config import Control
 from backend.settings import Settings
-from backend.sync import AGREED, controls_of
+from backend.sync import controls_of
 from backend.tables import ImageGroup, ImageSource, Label, Project, TaskImage
+from backend.task_rows import AGREED
 from model.audit import in_audit
 
 

@@ -21,6 +21,8 @@ threads = _settings.threads
 timeout = 120
 graceful_timeout = math.ceil(_settings.graceful_seconds)
 keepalive = 5
+# Files go through our socket, whose answers have a time limit.
+sendfile = False
 loglevel = _settings.log_level
 accesslog = None
 control_socket_disable = True

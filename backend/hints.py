@@ -7,10 +7,10 @@ hint may be lost, doubled or out of order; a lost one costs at most one periodic
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from backend.log_context import MOST_REQUESTS, request_id
@@ -98,7 +98,9 @@ def close_request(session: Session, project: Project, until: float) -> bool:
     return True
 
 
-def hinted_projects(store: Store) -> Iterable[int]:
-    """Projects with waiting hints."""
+def newest_hints(store: Store) -> dict[int, tuple[int, float]]:
+    """Projects with waiting hints, and what tells whether others have come meanwhile."""
+    newest = func.max(Hint.id), func.max(Hint.created_at)
     with store.read() as session:
-        return list(session.scalars(select(Hint.project_id).distinct()))
+        rows = session.execute(select(Hint.project_id, *newest).group_by(Hint.project_id))
+        return {project_id: (number, at) for project_id, number, at in rows}

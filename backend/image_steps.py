@@ -10,13 +10,12 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select
 
-from backend.finetuning import comparable
 from backend.groups import count_ungrouped, group_images
 from backend.pool import count_images, embed_chunk, next_retry
 from backend.sync import controls_of
 from backend.tables import ImageGroup, Project
 from backend.tools import Tools
-from backend.tuned_networks import TunedNetwork, find_tuned, tuned_folder
+from backend.tuned_networks import TunedNetwork, comparable, find_tuned, tuned_folder
 
 FEWEST_TO_GROUP = 128
 SHARE_TO_GROUP = 0.1

@@ -15,8 +15,8 @@ from backend.dataset import fits_control
 from backend.groups import KnownImages, known_images
 from backend.label_config import Control
 from backend.predictions import current_classes, head_of
-from backend.sync import AGREED
 from backend.tables import Label, Project, Task
+from backend.task_rows import AGREED
 from model.artifact import Artifact
 from model.queries import Answers, Pool
 

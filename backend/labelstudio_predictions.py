@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from backend.errors import LabelStudioError, LabelStudioNotFound
@@ -24,8 +24,14 @@ _CUT_AT = 500
 class PredictionCalls(TaskCalls):
     """Calls about predictions; a part of :class:`backend.labelstudio.LabelStudio`."""
 
-    def import_predictions(self, project_id: int, predictions: Sequence[Prediction]) -> int:
+    def import_predictions(
+        self,
+        project_id: int,
+        predictions: Sequence[Prediction],
+        before: Callable[[], None] = lambda: None,
+    ) -> int:
         """Store predictions (``{"task", "model_version", "score", "result"}``) in one request.
+        ``before`` is called before it, and before each time that it is sent again.
 
         Returns how many were created. That is fewer than given when tasks were deleted (one
         unknown task makes Label Studio refuse the whole request, so it is sent again without
@@ -36,12 +42,14 @@ class PredictionCalls(TaskCalls):
         for _ in range(_TRIES):
             if not remaining:
                 return 0
+            before()
             try:
                 return self._import_predictions(project_id, remaining)
             except LabelStudioError as error:
                 present = self._present(project_id, remaining, error)
                 logger.info("%d tasks were deleted meanwhile.", len(remaining) - len(present))
                 remaining = present
+        before()
         return self._import_predictions(project_id, remaining)
 
     def delete_predictions(self, task_id: int, version: str) -> int:

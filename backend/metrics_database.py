@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from backend.store import Store
-from backend.sync import AGREED
 from backend.tables import (
     Hint,
     Label,
@@ -25,6 +24,8 @@ from backend.tables import (
     Trouble,
     Version,
 )
+from backend.task_rows import AGREED
+from model.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class DatabaseFigures(Collector):
         try:
             with self._store.read() as session:
                 samples = [*_projects(session), *_work(session), *self._trainers(session)]
-        except SQLAlchemyError:
+        except (SQLAlchemyError, StorageError):
             log.exception("the database could not be read")
             samples = [("tiebreak_database_up", (), 0.0)]
         else:

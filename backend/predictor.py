@@ -38,8 +38,9 @@ from backend.predictions import (
 )
 from backend.settings import Settings
 from backend.store import Store
-from backend.sync import controls_of, image_uris, source_key
+from backend.sync import controls_of
 from backend.tables import Embedding, ImageSource, Order, Project, order_name, version_name
+from backend.task_rows import image_uris, source_key
 from model.artifact import Artifact
 from model.audit import in_audit
 from model.errors import TiebreakError

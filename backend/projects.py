@@ -17,8 +17,9 @@ from backend.orders import wanted_name
 from backend.outlook_text import outlook_json
 from backend.pool import count_images, failed_images
 from backend.store import Store
-from backend.sync import AGREED, controls_of, set_config
+from backend.sync import controls_of, set_config
 from backend.tables import ImageGroup, Label, Project, Task, TrainerProcess, Version, version_name
+from backend.task_rows import AGREED
 from backend.troubles import troubles_json
 from backend.version_metrics import headline
 

@@ -152,8 +152,8 @@ def _push_part(
         project.pushing = True
     for task_id, _ in part:
         if task_id in plan.replaced:
+            leases.ensure(project_id)
             client.delete_predictions(task_id, plan.name)
-    leases.ensure(project_id)
     created = client.import_predictions(
         project_id,
         [
@@ -165,6 +165,7 @@ def _push_part(
             }
             for task_id, prediction in part
         ],
+        lambda: leases.ensure(project_id),
     )
     if created < len(part):
         log.warning(

@@ -157,6 +157,7 @@ class Reconciler:
     def _train(self) -> bool:
         tools = self.tools
         backbone = tools.engine.backbone
+        now = time.time()
         with tools.store.read() as session:
             project = session.get_one(Project, self.project_id)
             state = learning_state(session, project, backbone)
@@ -164,14 +165,13 @@ class Reconciler:
         champion = tools.champions.get(self.project_id)
         lost = bool(project.champion) and (champion is None or champion.version != project.champion)
         lost = lost and self._tried_in_vain != state.digest
-        now = time.time()
         if not state.labels:
-            self._answer_request(project)
+            self._answer_request(project, now)
             return self._wait(
                 "labels that fit the labelling config" if outside else "no labels yet"
             )
         if state.digest == project.attempted and not lost:
-            return self._up_to_date(project, champion)
+            return self._up_to_date(project, champion, now)
         asked = project.train_requested_at is not None
         setup_changed = bool(project.champion) and state.setup != project.attempted_setup
         if not (asked or setup_changed or lost or self._due(project, state.changed, now)):
@@ -211,17 +211,18 @@ class Reconciler:
         if report.reason == TOO_LITTLE:
             self._tried_in_vain = state.digest
 
-    def _answer_request(self, project: Project) -> None:
-        """Take back a request for a training that has nothing to learn; nothing is followed then
-        either."""
+    def _answer_request(self, project: Project, read_at: float) -> None:
+        """Take back a request for a training that has nothing to learn, of before the labels were
+        read; nothing is followed then either."""
         if project.train_requested_at is not None or project.following:
             with self.tools.store.write() as session:
+                self._fence(session)
                 kept = session.get_one(Project, self.project_id)
-                if close_request(session, kept, time.time()):
+                if close_request(session, kept, read_at):
                     kept.following = []
 
-    def _up_to_date(self, project: Project, champion: Artifact | None) -> bool:
-        self._answer_request(project)
+    def _up_to_date(self, project: Project, champion: Artifact | None, read_at: float) -> bool:
+        self._answer_request(project, read_at)
         with self.tools.store.read() as session:
             # A refused fine-tune has kept nobody from learning the labels.
             newest = newest_version(session, self.project_id, refused_fine_tunes=False)
@@ -250,6 +251,7 @@ class Reconciler:
             return now >= idle_at
         if project.due_since is None:
             with self.tools.store.write() as session:
+                self._fence(session)
                 session.get_one(Project, self.project_id).due_since = now
             project.due_since = now
         quiet_at = changed_at + settings.quiet_seconds

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 from backend.errors import SetupError
 from backend.log_secrets import hide, hide_basic
 from backend.secret_files import SUFFIX
-from backend.settings import SHORTEST_SECRET, Settings, variable_name
+from backend.server_settings import SHORTEST_SECRET
+from backend.settings import Settings, variable_name
 
 SECRET_HEADER = "X-Tiebreak-Secret"  # noqa: S105 - the header's name, not a secret
 FILES = {

@@ -7,35 +7,28 @@ it found may be older than what its successor did.
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from backend import labelstudio
 from backend.errors import LabelConfigError, LabelStudioNotFound
 from backend.label_config import Control, parse_label_config
-from backend.labels import Annotation, labelled_at, task_labels
+from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.store import Store
-from backend.tables import Label, Project, Task, TaskImage
+from backend.tables import Project, Task
+from backend.task_rows import remove_tasks, write_labels, write_tasks
 
-log = logging.getLogger(__name__)
-
-Row = TypeVar("Row", Task, TaskImage, Label)
 Fence = Callable[[Session], None]
 """Raises in a transaction where what was found out must not be written any more."""
 
 OVERLAP = timedelta(seconds=30)
 """Label Studio dates a change before it commits it; this far back is looked at again."""
-GONE = "gone"
-AGREED = "agreed"
 
 
 @dataclass(frozen=True)
@@ -117,9 +110,9 @@ def look_at_everything(
         fence(session)
         known = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
         seen = {task.id for task in tasks}
-        _write_tasks(session, project_id, tasks, controls, annotations)
-        _remove_tasks(session, project_id, known - seen)
-        changed = _write_labels(
+        write_tasks(session, project_id, tasks, controls, annotations)
+        remove_tasks(session, project_id, known - seen)
+        changed = write_labels(
             session, project_id, controls, {t: annotations.get(t, []) for t in seen}
         )
         project = session.get_one(Project, project_id)
@@ -173,17 +166,6 @@ def look_at_tasks(
     return _write_found(store, project_id, found, known - found.keys(), known, fence)
 
 
-def source_key(uri: str) -> str:
-    """Key of an image URI: its SHA-256."""
-    return hashlib.sha256(uri.encode()).hexdigest()
-
-
-def image_uris(data: Mapping[str, object], controls: Iterable[Control]) -> dict[str, str]:
-    """Data key → image URI, for the images that the controls are about."""
-    uris = {control.data_key: control.image_uri(data) for control in controls}
-    return {key: uri for key, uri in uris.items() if uri}
-
-
 def _write_found(
     store: Store,
     project_id: int,
@@ -196,126 +178,7 @@ def _write_found(
     with store.write() as session:
         fence(session)
         controls = controls_of(session.get_one(Project, project_id))
-        _write_tasks(session, project_id, [t for t, _ in found.values()], controls, annotations)
-        _remove_tasks(session, project_id, removed)
-        changed = _write_labels(session, project_id, controls, annotations)
+        write_tasks(session, project_id, [t for t, _ in found.values()], controls, annotations)
+        remove_tasks(session, project_id, removed)
+        changed = write_labels(session, project_id, controls, annotations)
     return SyncReport(len(found), len(found.keys() - known), len(removed), changed)
-
-
-def _write_tasks(
-    session: Session,
-    project_id: int,
-    tasks: Sequence[labelstudio.Task],
-    controls: Sequence[Control],
-    annotations: Mapping[int, Sequence[Annotation]],
-) -> None:
-    ids = [task.id for task in tasks]
-    rows = {row.id: row for row in _rows(session, Task, Task.id, project_id, ids)}
-    images: dict[int, list[TaskImage]] = {}
-    for image in _rows(session, TaskImage, TaskImage.task_id, project_id, ids):
-        images.setdefault(image.task_id, []).append(image)
-    for task in tasks:
-        if task.id not in rows:
-            rows[task.id] = Task(project_id=project_id, id=task.id)
-            session.add(rows[task.id])
-        row, listed = rows[task.id], annotations.get(task.id, ())
-        row.skips = sum(annotation.was_cancelled for annotation in listed)
-        row.annotations = len(listed) - row.skips
-        row.labelled_at = labelled_at(listed)
-        row.is_labeled = task.is_labeled
-        row.updated_at = task.updated_at
-        _write_images(session, project_id, task, controls, images.get(task.id, []))
-
-
-def _write_images(
-    session: Session,
-    project_id: int,
-    task: labelstudio.Task,
-    controls: Sequence[Control],
-    existing: Sequence[TaskImage],
-) -> None:
-    wanted = image_uris(task.data, controls)
-    rows = {row.data_key: row for row in existing}
-    for key in rows.keys() - wanted.keys():
-        session.delete(rows[key])
-    for key, uri in wanted.items():
-        if key not in rows:
-            rows[key] = TaskImage(project_id=project_id, task_id=task.id, data_key=key)
-            rows[key].uri, rows[key].source = uri, source_key(uri)
-            session.add(rows[key])
-        elif rows[key].uri != uri:
-            rows[key].uri, rows[key].source = uri, source_key(uri)
-
-
-def _remove_tasks(session: Session, project_id: int, task_ids: set[int]) -> None:
-    for ids in _slices(sorted(task_ids)):
-        for table, column in ((Task, Task.id), (TaskImage, TaskImage.task_id)):
-            session.execute(delete(table).where(table.project_id == project_id, column.in_(ids)))
-        labels = select(Label).where(Label.project_id == project_id, Label.task_id.in_(ids))
-        for label in session.scalars(labels):
-            _set_label(session, label, GONE, (), 0, "the task was deleted")
-
-
-def _write_labels(
-    session: Session,
-    project_id: int,
-    controls: Sequence[Control],
-    annotations: Mapping[int, Sequence[Annotation]],
-) -> int:
-    """Write what the people agreed on; how many labels to learn from changed."""
-    rows: dict[int, dict[str, Label]] = {}
-    for row in _rows(session, Label, Label.task_id, project_id, list(annotations)):
-        rows.setdefault(row.task_id, {})[row.control] = row
-    changed = 0
-    for task_id, listed in annotations.items():
-        wanted = task_labels(listed, controls)
-        existing = rows.get(task_id, {})
-        for control in existing.keys() - wanted.keys():
-            changed += _set_label(session, existing[control], GONE, (), 0, "")
-        for control, label in wanted.items():
-            if control not in existing:
-                existing[control] = Label(
-                    project_id=project_id, task_id=task_id, control=control, status=GONE, choices=[]
-                )
-                session.add(existing[control])
-            changed += _set_label(
-                session, existing[control], label.status, label.choices, label.votes, label.detail
-            )
-    if changed:
-        session.get_one(Project, project_id).changed_at = time.time()
-    return changed
-
-
-def _set_label(
-    session: Session,
-    row: Label,
-    status: str,
-    choices: Sequence[str],
-    votes: int,
-    detail: str,
-) -> bool:
-    """Write a label. True when what can be learned from it changed."""
-    before = row.choices if row.status == AGREED else None
-    after = list(choices) if status == AGREED else None
-    row.status, row.votes, row.detail = status, votes, detail
-    if list(choices) != row.choices:
-        row.choices = list(choices)
-    if status == GONE and row.learned is None:
-        session.delete(row)
-    return before != after
-
-
-def _rows(
-    session: Session,
-    table: type[Row],
-    column: InstrumentedAttribute[int],
-    project_id: int,
-    task_ids: Sequence[int],
-) -> Iterator[Row]:
-    for ids in _slices(task_ids):
-        query = select(table).where(table.project_id == project_id, column.in_(ids))
-        yield from session.scalars(query)
-
-
-def _slices(ids: Sequence[int], size: int = 500) -> Iterable[Sequence[int]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))

@@ -23,7 +23,7 @@ from backend.engine import LocalEngine
 from backend.errors import LabelStudioUnreachable, LeaseLost
 from backend.experiment_log import flush
 from backend.finetune_child import FineTuneSlot
-from backend.hints import hinted_projects
+from backend.hints import newest_hints
 from backend.images import ImageFetcher, WorkingCopies
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases, owner_name
@@ -77,6 +77,9 @@ class Trainer:
         self._stop = threading.Event()
         self._no_weights: WeightsError | None = None
         self._wake: dict[int, float] = {}
+        self._followed: dict[int, tuple[int, float] | None] = {}
+        """Project → the newest hint that its last turn could see."""
+        self._leaving = threading.Event()
         self._said = ""
 
     def stop(self) -> None:
@@ -101,7 +104,7 @@ class Trainer:
         log.info("trainer %s works", self.tools.leases.owner)
         try:
             while not self._stop.is_set():
-                self.tools.watch.begin("Looking for work", settings.step_seconds)
+                self._look_for_work()
                 self._take_turns()
                 self._stop.wait(TICK)
         finally:
@@ -118,6 +121,10 @@ class Trainer:
             dog.stop()
         if self._no_weights is not None:
             raise self._no_weights
+
+    def _look_for_work(self) -> None:
+        """What hangs from now on is no step of a project."""
+        self.tools.watch.begin("Looking for work", self.tools.settings.step_seconds)
 
     def _load_backbone(self) -> None:
         """Load the network while the first look is under way."""
@@ -140,18 +147,23 @@ class Trainer:
             self._stop.wait(STORAGE_SECONDS)
 
     def _due(self) -> list[int]:
-        hinted = set(hinted_projects(self.tools.store))
+        hints = newest_hints(self.tools.store)
         with self.tools.store.read() as session:
             rows = session.execute(select(Project.id, Project.retry_at)).all()
         now = time.time()
-        return [
-            project_id
-            for project_id, retry_at in rows
-            if retry_at <= now and (project_id in hinted or self._wake.get(project_id, 0.0) <= now)
-        ]
+        due = []
+        for project_id, retry_at in rows:
+            # A hint that a turn left waiting, because its look is parked, is no reason for another.
+            hint = hints.get(project_id)
+            fresh = hint is not None and hint != self._followed.get(project_id)
+            if retry_at <= now and (fresh or self._wake.get(project_id, 0.0) <= now):
+                self._followed[project_id] = hint
+                due.append(project_id)
+        return due
 
     def _reconcile(self, project_id: int) -> None:
         leases = self.tools.leases
+        self._look_for_work()
         if not leases.acquire(project_id):
             self._wake[project_id] = time.time() + leases.seconds / 3
             return
@@ -176,6 +188,7 @@ class Trainer:
             self._failed(project_id, f"unexpected {type(error).__name__}; the log has the details")
             log.exception("project %d: unexpected error", project_id)
         finally:
+            self._look_for_work()
             self.tools.leases.release(project_id)
 
     def _failed(self, project_id: int, message: str) -> None:
@@ -211,14 +224,17 @@ class Trainer:
         os._exit(HUNG if hang else 0)
 
     def _leave(self, hang: Hang | None) -> None:
-        if hang is not None and hang.step:
-            with self.tools.store.write() as session:
-                reason = f"It showed no progress for {hang.seconds:.0f} s and was given up."
-                note(session, hang.project_id, hang.step, reason, LOG_MEND, hung=True)
-        self.tools.leases.give_back()
+        self._leaving.set()
+        try:
+            if hang is not None and hang.step:
+                with self.tools.store.write() as session:
+                    reason = f"It showed no progress for {hang.seconds:.0f} s and was given up."
+                    note(session, hang.project_id, hang.step, reason, LOG_MEND, hung=True)
+        finally:
+            self.tools.leases.give_back()
 
     def _beat(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._leaving.is_set():
             try:
                 self.tools.leases.beat()
             except StorageError as error:

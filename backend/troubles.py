@@ -2,9 +2,9 @@
 
 What a step that failed is needed for waits with it; every other step of the project goes on, and so
 does every other project. After three retries the step is parked, until something has changed that
-may mend it (labels, tasks, the labelling config, a request for a training, a restart) or an hour
-has passed. Trouble with the network, Label Studio itself, the disk or the database is no fault of a
-step: the whole project waits until it is over.
+may mend it (a webhook, labels, tasks, the labelling config, a request for a training, a restart) or
+an hour has passed. Trouble with the network, Label Studio itself, the disk or the database is no
+fault of a step: the whole project waits until it is over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from backend.errors import LabelStudioError, LabelStudioNotFound, LeaseLost
 from backend.lease import Leases
 from backend.store import Store
-from backend.tables import Project, Task, Trouble
+from backend.tables import Hint, Project, Task, Trouble
 from model.errors import StorageError, TiebreakError
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ BACK_OFF = (1.0, 4.0, 16.0)
 PARKED_SECONDS = 3600.0
 LOG_MEND = "The trainer's log has the details."
 AGAIN = (
-    "It is tried again when labels, tasks or the labelling config change, on `tiebreak train`, "
+    "It is tried again when labels, tasks or the labelling config change, on a webhook, on "
+    "`tiebreak train`, "
     "when the trainer is started anew, and within the hour."
 )
 TITLES = {
@@ -146,7 +147,9 @@ def mark(session: Session, project_id: int) -> str:
     """Digest of what may mend a step when it changes."""
     project = session.get_one(Project, project_id)
     tasks = session.scalar(select(func.count()).where(Task.project_id == project_id))
-    parts = [project.label_config, project.changed_at, project.train_requested_at, tasks]
+    # Labels that nobody could look at yet show in their hints alone.
+    hinted = session.scalar(select(func.max(Hint.created_at)).where(Hint.project_id == project_id))
+    parts = [project.label_config, project.changed_at, project.train_requested_at, tasks, hinted]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -93,6 +93,11 @@ def tuned_base(artifact: Artifact) -> str:
     return str(tuned["base"]) if isinstance(tuned, dict) else artifact.backbone
 
 
+def comparable(champion: Artifact, base: str) -> bool:
+    """Whether a version reads the backbone ``base``, or one that was tuned from it."""
+    return tuned_base(champion) == base
+
+
 def check_tuned(folder: Path, artifact: Artifact) -> None:
     """:class:`ArtifactError` when a version's tuned network is not there, whole and its own."""
     tuned = artifact.manifest.get(MANIFEST_KEY)

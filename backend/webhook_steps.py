@@ -60,6 +60,7 @@ class WebhookSteps:
             headers = hook.headers or {}
             if not wanted.items() <= headers.items():
                 others = {n: v for n, v in headers.items() if n.lower() != SECRET_HEADER.lower()}
+                self.tools.leases.ensure(self.project_id)
                 self.tools.client.set_webhook_headers(hook.id, others | wanted)
                 log.info("project %d: its webhook has the secret now", self.project_id)
         return bool(own)

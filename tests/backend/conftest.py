@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from backend.pool import to_bytes
 from backend.settings import Settings
 from backend.store import Store
-from backend.sync import source_key
 from backend.tables import Embedding, ImageGroup, ImageSource, Label, Project, Task, TaskImage
+from backend.task_rows import source_key
 from tests.backend.described_client import DescribedClient
 from tests.backend.peers import make, other, studio
 from tests.backend.prediction_keeper import keeper, keeper_client

@@ -16,8 +16,8 @@ from backend.payloads import PredictTask
 from backend.predictor import Predictor
 from backend.settings import Settings
 from backend.store import Store
-from backend.sync import source_key
 from backend.tables import ImageSource
+from backend.task_rows import source_key
 from tests.backend.hostile_image import Hostile, noise, saved
 from tests.backend.loop_project import CLASSES, COLOURS, Loop, config
 from tests.backend.small_label_studio import SmallLabelStudio

@@ -24,8 +24,8 @@ from backend.engine import LocalEngine
 from backend.pool import to_bytes
 from backend.settings import Settings
 from backend.store import Store
-from backend.sync import source_key
 from backend.tables import Embedding, ImageSource
+from backend.task_rows import source_key
 from tests.backend.conftest import Tables
 from tests.backend.saved_versions import save_version
 

@@ -28,7 +28,7 @@ from backend.finetunes import (
     under_way,
     want_fine_tune,
 )
-from backend.hints import hinted_projects
+from backend.hints import newest_hints
 from backend.lease import Leases
 from backend.settings import Settings
 from backend.store import Store
@@ -102,7 +102,7 @@ def _end(store: Store, number: int, state: str, **values: object) -> None:
 def test_one_is_under_way_at_a_time(tables: Tables, store: Store) -> None:
     first, new = want_fine_tune(store, 1, asked=True)
     assert new
-    assert list(hinted_projects(store)) == [1]
+    assert list(newest_hints(store)) == [1]
     assert want_fine_tune(store, 1, asked=False) == (first, False)
     assert cancel_fine_tune(store, 1) == first
     with store.read() as session:

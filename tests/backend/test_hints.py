@@ -9,7 +9,7 @@ from backend.hints import (
     add_hint,
     close_request,
     forget_hints,
-    hinted_projects,
+    newest_hints,
     pending_look,
 )
 from backend.store import Store
@@ -29,7 +29,7 @@ def test_hints_become_one_look(store: Store) -> None:
     look = pending_look(store, 1)
     assert look is not None
     assert (look.everything, look.task_ids) == (False, (3, 7))
-    assert list(hinted_projects(store)) == [1]
+    assert list(newest_hints(store)) == [1]
 
 
 def test_a_hint_without_tasks_asks_for_everything(store: Store) -> None:
@@ -60,7 +60,7 @@ def test_a_hint_that_comes_during_a_look_stays(store: Store) -> None:
 
 def test_a_project_that_is_not_kept_is_said_so(store: Store) -> None:
     assert not add_hint(store, 99, "ANNOTATION_CREATED", [7], train=False)
-    assert list(hinted_projects(store)) == []
+    assert list(newest_hints(store)) == []
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -268,6 +268,14 @@ def test_a_database_that_is_gone_is_told_of(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_database_that_cannot_be_opened_is_told_of(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    path = tmp_path / "tiebreak.db"
+    registry.register(DatabaseFigures(Store(f"sqlite:///{path}"), 30.0))
+    path.mkdir()
+    assert registry.get_sample_value("tiebreak_database_up") == 0
+
+
 COUNT = """
 import os, sys, time
 from pathlib import Path

@@ -12,8 +12,8 @@ from backend.hints import pending_look
 from backend.projects import register_project
 from backend.settings import Settings
 from backend.store import Store
-from backend.sync import source_key
 from backend.tables import ImageSource, Label, Project, Task, TaskImage, TrainerProcess, Version
+from backend.task_rows import source_key
 from tests.callers import logged_in
 
 CONFIG = """<View><Image name="image" value="$image"/>

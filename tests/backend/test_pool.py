@@ -21,8 +21,8 @@ from backend.pool import (
     to_bytes,
 )
 from backend.settings import Settings
-from backend.sync import source_key
 from backend.tables import Embedding, ImageSource, TaskImage
+from backend.task_rows import source_key
 from tests.backend.conftest import Tables
 from tests.backend.peers import shared_decoders
 
@@ -124,7 +124,7 @@ def test_a_lost_working_copy_is_made_again(pool: Pool, settings: Settings) -> No
     pool.copies.path(digest).unlink()
     pool.tables.task(1, image=uri)
     with pool.tables.store.write() as session:
-        from backend.sync import source_key
+        from backend.task_rows import source_key
 
         session.add(ImageSource(source=source_key(uri), digest=digest))
     assert pool.step() == 1

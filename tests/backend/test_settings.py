@@ -5,14 +5,8 @@ from typing import get_args
 import pytest
 
 from backend.errors import SettingsError
-from backend.settings import (
-    BackboneName,
-    Settings,
-    StrategyName,
-    label_studio_access,
-    load_settings,
-    variable_name,
-)
+from backend.learning_settings import BackboneName, StrategyName
+from backend.settings import Settings, label_studio_access, load_settings, variable_name
 from model.backbones import BACKBONES, FROM_SCRATCH
 from model.queries import STRATEGIES
 

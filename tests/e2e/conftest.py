@@ -90,7 +90,7 @@ def project(label_studio: LabelStudioServer, project_titles: Iterator[str]) -> I
     """Number of a new, empty project with the classes cat, dog and owl; deleted afterwards."""
     number = label_studio.admin.create_project(next(project_titles), SINGLE_CHOICE)
     yield number
-    label_studio.admin.delete(f"/api/projects/{number}/")
+    label_studio.admin.delete_project(number)
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +148,7 @@ def digit_project(
     """Number of a new project whose classes are the ten digits; no tasks yet."""
     number = digits.create_project(next(project_titles))
     yield number
-    label_studio.admin.delete(f"/api/projects/{number}/")
+    label_studio.admin.delete_project(number)
 
 
 @pytest.fixture(scope="module")

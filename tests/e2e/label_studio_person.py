@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import httpx
 
 Json = dict[str, Any]
+DELETE_TRIES = 10
 
 
 class Person:
@@ -49,6 +51,21 @@ class Person:
     def delete(self, path: str) -> None:
         """DELETE."""
         self._json("DELETE", path)
+
+    def delete_project(self, project: int) -> None:
+        """Delete a project.
+
+        Label Studio deletes table by table, so rows that a trainer sends meanwhile make SQLite
+        refuse the last step; they come once, and the next try takes them too.
+        """
+        for tries_left in reversed(range(DELETE_TRIES)):
+            try:
+                self.delete(f"/api/projects/{project}/")
+                return
+            except httpx.HTTPStatusError as refusal:
+                if "FOREIGN KEY" not in str(refusal) or not tries_left:
+                    raise
+            time.sleep(1)
 
     def allow_both_token_kinds(self) -> None:
         """Switch on personal access tokens and legacy tokens for the organisation."""

@@ -391,7 +391,7 @@ def test_a_deleted_project_holds_up_no_other(
     digits.add_tasks(doomed, range(5))
     connect_by_hand(admin, doomed, tiebreak.url)
     tiebreak.wait(doomed, lambda s: s["served"] == "v0")
-    admin.delete(f"/api/projects/{doomed}/")
+    admin.delete_project(doomed)
     tiebreak.wait(doomed, lambda s: "no longer exists" in s["waiting"])
     digits.add_tasks(digit_project, range(5))
     connect_by_hand(admin, digit_project, tiebreak.url)

@@ -48,7 +48,7 @@ def two_questions(digits: Digits, label_studio: LabelStudioServer) -> Iterator[i
     project = digits.create_project("Two questions", CONFIG)
     digits.add_tasks(project, np.flatnonzero(load_digits().target < 5)[:TASKS].tolist())
     yield project
-    label_studio.admin.delete(f"/api/projects/{project}/")
+    label_studio.admin.delete_project(project)
 
 
 def answered(prediction: Json) -> dict[str, list[str]]:

@@ -1,0 +1,53 @@
+"""The settings of Label Studio and of storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field, SecretStr
+
+
+class StorageSettings(BaseModel):
+    """Where the labels come from, and where everything is kept."""
+
+    label_studio_url: str | None = Field(
+        None, validation_alias="LABEL_STUDIO_URL", description="Address of Label Studio"
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None,
+        validation_alias="LABEL_STUDIO_API_KEY",
+        description="Token of a Label Studio user: legacy or personal access token",
+    )
+    label_studio_timeout: float = Field(
+        60.0, gt=0, description="Seconds to wait for one answer of Label Studio"
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="SQLAlchemy address; SQLite in the data folder when empty",
+    )
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="MLflow that every version's metrics go to as well",
+    )
+    data_dir: Path = Field(
+        Path(".tiebreak"), description="Folder for the database, versions and working copies"
+    )
+
+    @property
+    def database_address(self) -> str:
+        """SQLAlchemy address of the database."""
+        if self.database_url:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.resolve() / 'tiebreak.db'}"
+
+    @property
+    def working_copies(self) -> Path:
+        """Folder of the working copies of images."""
+        return self.data_dir / "images"
+
+    @property
+    def weights_cache(self) -> Path:
+        """Folder that downloaded weights are kept in."""
+        return self.data_dir / "weights"
