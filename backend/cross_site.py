@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from flask import Request
 
+from backend.labelstudio_address import DEFAULT_PORTS
+
 SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
 
 
@@ -35,7 +37,7 @@ def _is_own(origin: str, host: str) -> bool:
         parts = urlsplit(origin)
     except ValueError:
         return False
-    default = {"http": ":80", "https": ":443"}.get(parts.scheme)
-    if default is None:
+    if parts.scheme not in DEFAULT_PORTS:
         return False
+    default = f":{DEFAULT_PORTS[parts.scheme]}"
     return parts.netloc.lower().removesuffix(default) == host.lower().removesuffix(default)

@@ -14,10 +14,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from backend.errors import SettingsError
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # Characters that programs strip, or read as a slash, before they look at the rest of a URL.
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
 _DECODINGS = 5
+_THIS_MACHINE = frozenset(["localhost", "127.0.0.1", "::1"])
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Address:
     def url(self) -> str:
         """The address as a URL without a slash at its end."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.path}"
 
     @property
@@ -81,7 +82,27 @@ class Address:
         return f"{self.url}/tasks/{task_id}/resolve/?fileuri={encoded}"
 
 
+def is_same_address(one: str, other: str) -> bool:
+    """Whether two URLs are the same: scheme, user, host, port, path and query. This machine's names
+    for itself count as one; one that is not read alike everywhere is the same as none."""
+    first, second = _read(one), _read(other)
+    return first is not None and second is not None and _compared(first) == _compared(second)
+
+
+def _compared(parts: SplitResult) -> tuple[object, ...]:
+    host = (parts.hostname or "").rstrip(".")
+    host = "localhost" if host in _THIS_MACHINE else host
+    user = (parts.username, parts.password)
+    return parts.scheme, user, host, _port(parts), parts.path.rstrip("/"), parts.query
+
+
 def _split(url: str) -> SplitResult | None:
+    """Parts of an http(s) URL, or None when it has a user name or is not read alike everywhere."""
+    parts = _read(url)
+    return parts if parts and "@" not in parts.netloc else None
+
+
+def _read(url: str) -> SplitResult | None:
     """Parts of an http(s) URL, or None when it is not one that is read alike everywhere."""
     if _AMBIGUOUS.search(url):
         return None
@@ -90,9 +111,7 @@ def _split(url: str) -> SplitResult | None:
         parts.port  # noqa: B018 - raises for a port that is no number
     except ValueError:
         return None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
-        return None
-    return parts
+    return parts if parts.scheme in DEFAULT_PORTS and parts.hostname else None
 
 
 def _host(parts: SplitResult) -> str | None:
@@ -101,7 +120,7 @@ def _host(parts: SplitResult) -> str | None:
 
 
 def _port(parts: SplitResult) -> int:
-    return _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    return DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
 
 
 def _segments(path: str) -> list[str] | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.errors import BackendRefused, LabelStudioError, LabelStudioNotFound
+from backend.labelstudio_address import is_same_address
 from backend.labelstudio_http import Transport
 from backend.labelstudio_types import Backend, View, Webhook, read, read_all
 
@@ -70,7 +71,7 @@ class ConnectCalls:
         self, project_id: int, url: str, title: str, auth: tuple[str, str] | None = None
     ) -> Backend:
         """Leave exactly one backend with that address, as given; errors of `add_backend`."""
-        same = [backend for backend in self.backends(project_id) if _same(backend.url, url)]
+        same = [each for each in self.backends(project_id) if is_same_address(each.url, url)]
         if not same:
             return self.add_backend(project_id, url, title, auth)
         for extra in same[1:]:
@@ -110,7 +111,7 @@ class ConnectCalls:
             "send_for_all_actions": True,
             "is_active": True,
         }
-        same = [hook for hook in self.webhooks(project_id) if _same(hook.url, url)]
+        same = [hook for hook in self.webhooks(project_id) if is_same_address(hook.url, url)]
         for extra in same[1:]:
             self.delete_webhook(extra.id)
         try:
@@ -190,7 +191,7 @@ class ConnectCalls:
 
     def _delete_orphans(self, project_id: int, url: str, before: set[int]) -> None:
         for backend in self.backends(project_id):
-            if backend.id not in before and _same(backend.url, url):
+            if backend.id not in before and is_same_address(backend.url, url):
                 self.delete_backend(backend.id)
 
     def _delete(self, path: str) -> None:
@@ -207,10 +208,6 @@ def _authentication(auth: tuple[str, str] | None) -> dict[str, str]:
         "basic_auth_user": user,
         "basic_auth_pass": password,
     }
-
-
-def _same(one: str, other: str) -> bool:
-    return one.rstrip("/") == other.rstrip("/")
 
 
 def _explained(error: LabelStudioError, url: str) -> LabelStudioError:

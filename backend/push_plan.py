@@ -31,14 +31,13 @@ MOST_NAMED = 500
 class PushPlan:
     """Predictions that Label Studio lacks of an order of a version, soonest first.
 
-    ``unscored`` more tasks wait for an embedding. Those in ``replaced`` carry a prediction of the
-    same order that is no longer right: their image was mended, or turned out to be broken.
+    Tasks in ``replaced`` carry a prediction of the same order that is no longer right: their image
+    was mended, or turned out to be broken.
     """
 
     version: int
     order: int
     predictions: list[tuple[int, Prediction]]
-    unscored: int
     replaced: frozenset[int] = frozenset()
 
     @property
@@ -70,9 +69,7 @@ def plan_push(
     wrong = spoilt | {t for t in last & found.keys() if found[t].score != LAST_SCORE}
     ready = [(t, p) for t, p in found.items() if t in lacking or t in wrong]
     ready.sort(key=lambda item: (item[1].score, item[0]))
-    return PushPlan(
-        order.version, order.number, ready, len(lacking - found.keys()), frozenset(wrong)
-    )
+    return PushPlan(order.version, order.number, ready, frozenset(wrong))
 
 
 def _predictions(

@@ -8,9 +8,9 @@ the periodic look finds every label.
 from __future__ import annotations
 
 import logging
-from urllib.parse import SplitResult, urlsplit
 
 from backend.errors import LabelStudioError, LabelStudioUnreachable
+from backend.labelstudio_address import is_same_address
 from backend.secrets import SECRET_HEADER, webhook_secret
 from backend.tools import Tools
 
@@ -20,7 +20,6 @@ NO_WEBHOOK = (
     "No webhook of it goes to this backend's address, so labels are noticed only by the periodic "
     "look. Set TIEBREAK_PUBLIC_URL to the address that Label Studio has, or run `tiebreak connect`."
 )
-LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
 
 
 class WebhookSteps:
@@ -65,19 +64,3 @@ class WebhookSteps:
                 self.tools.client.set_webhook_headers(hook.id, others | wanted)
                 log.info("project %d: its webhook has the secret now", self.project_id)
         return bool(own)
-
-
-def is_same_address(one: str, other: str) -> bool:
-    """Whether two addresses are the same: scheme, host, port and path; this machine's names for
-    itself count as one."""
-    try:
-        return _parts(urlsplit(one)) == _parts(urlsplit(other))
-    except ValueError:
-        return False
-
-
-def _parts(url: SplitResult) -> tuple[object, ...]:
-    host = url.hostname or ""
-    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-    host = "localhost" if host in LOOPBACK else host
-    return url.scheme, host, port, url.path.rstrip("/"), url.query, url.username, url.password

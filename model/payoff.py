@@ -32,10 +32,9 @@ from itertools import product
 from math import sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from model.checks import whole_numbers
 from model.errors import ArgumentError
 from model.head import fit_head
 from model.pool_prior import PoolPrior
@@ -151,25 +150,23 @@ def compare_picks(
     classes: Sequence[str],
     multiple: bool,
     seed: int = 0,
-    groups: ArrayLike | None = None,
     pool: PoolPrior | None = None,
 ) -> Comparison:
     """Compare the queue's ``picked`` labels, in the order of labelling, with the ``audit`` labels.
 
-    ``groups``, (a,) whole numbers: audit images of one group, near-duplicates, are in one fold, or
-    the random side would be tested on what it has seen. ``pool`` is what the project's own heads
-    learn from besides. :data:`Verdict.CANNOT_TELL` below 50 audit labels, or where there are fewer
-    picks than :func:`comparable`. Fits 16 heads on up to ``len(picked)`` labels each: seconds for
-    hundreds. The same arguments give the same numbers. ArgumentError when the arrays do not fit.
+    No two audit images may be near-duplicates, or the random side would be tested on what it has
+    seen. ``pool`` is what the project's own heads learn from besides. :data:`Verdict.CANNOT_TELL`
+    below 50 audit labels, or where there are fewer picks than :func:`comparable`. Fits 16 heads on
+    up to ``len(picked)`` labels each: seconds for hundreds. The same arguments give the same
+    numbers.
     """
-    audited, needed = len(audit), comparable(len(audit))
-    missing = max(MINIMUM_AUDITED - audited, 0) or max(needed - len(picked), 0)
+    audited, m = len(audit), comparable(len(audit))
+    missing = max(MINIMUM_AUDITED - audited, 0) or max(m - len(picked), 0)
     if missing:
-        compared = min(needed, len(picked))
+        compared = min(m, len(picked))
         return Comparison(stage, Verdict.CANNOT_TELL, compared, 0, audited, missing=missing)
     generator = np.random.default_rng(seed)
-    folds = _folds(audited, groups, generator)
-    m = audited - max(int(np.bincount(row).max()) for row in folds)
+    folds = np.array([generator.permutation(audited) % FOLDS for _ in range(REPEATS)])
     if stage is Stage.FIRST:
         learned, ours = picked.at(slice(0, 0)), picked.at(slice(0, m))
     else:
@@ -184,18 +181,6 @@ def compare_picks(
             learned.with_rows(audit.at(drawn)), audit.at(np.flatnonzero(tested))
         )
     return _compared(stage, right, by_chance, folds, m, len(learned))
-
-
-def _folds(
-    audited: int, groups: ArrayLike | None, generator: np.random.Generator
-) -> NDArray[np.int64]:
-    """(repeats, audited) fold of each audit image, drawn by chance group by group."""
-    names = np.arange(audited) if groups is None else groups
-    group = np.unique(whole_numbers("groups", names, length=audited), return_inverse=True)[1]
-    count = int(group.max()) + 1
-    if count < FOLDS:
-        raise ArgumentError(f"groups holds {count} groups; at least {FOLDS} are needed.")
-    return np.array([generator.permutation(count)[group] % FOLDS for _ in range(REPEATS)])
 
 
 @dataclass(frozen=True)

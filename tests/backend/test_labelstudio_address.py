@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import SettingsError
-from backend.labelstudio_address import Address
+from backend.labelstudio_address import Address, is_same_address
 
 ROOT = Address.parse("https://label.example")
 SUB = Address.parse("http://Host.example:8080/label-studio/")
@@ -161,3 +161,28 @@ def test_resolve_url_carries_the_uri_for_label_studio() -> None:
 )
 def test_loopback(url: str, loopback: bool) -> None:
     assert Address.parse(url).is_loopback is loopback
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://a/webhook", "http://A:80/webhook/", True),
+        ("https://a/webhook", "https://a:443/webhook", True),
+        ("http://127.0.0.1:9090/webhook", "http://localhost:9090/webhook", True),
+        ("http://[::1]:9090/webhook", "http://localhost:9090/webhook", True),
+        ("http://127.0.0.1:9090/webhook", "http://127.0.0.2:9090/webhook", False),
+        ("http://a/webhook", "https://a/webhook", False),
+        ("http://a/webhook", "http://a.evil/webhook", False),
+        ("http://a/webhook", "http://a/webhook?x=1", False),
+        ("http://a/webhook", "http://b@a/webhook", False),
+        ("http://a/x/webhook", "http://a/webhook", False),
+        ("http://[/webhook", "http://[/webhook", False),
+        ("http://a:x/webhook", "http://a:x/webhook", False),
+        ("http://b:c@a/webhook", "http://b:c@A:80/webhook", True),
+        ("http://a./webhook", "http://a/webhook", True),
+        ("http://a\\@b/webhook", "http://a\\@b/webhook", False),
+        ("ftp://a/webhook", "ftp://a/webhook", False),
+    ],
+)
+def test_same_address(one: str, other: str, same: bool) -> None:
+    assert is_same_address(one, other) == same

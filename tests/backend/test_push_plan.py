@@ -39,7 +39,7 @@ def _break_image(tables: Tables, task_id: int) -> None:
 def test_without_a_model_every_task_gets_its_place(tables: Tables, settings: Settings) -> None:
     tables.clusters(20)
     found = plan(tables, settings)
-    assert (found.name, found.unscored, len(found.predictions)) == ("v0", 0, 20)
+    assert (found.name, len(found.predictions)) == ("v0", 20)
     assert all(p.result == [] for _, p in found.predictions)
     pushed(tables, found)
     assert plan(tables, settings).predictions == []
@@ -61,12 +61,11 @@ def test_the_unlabelled_are_pushed_in_order_and_audit_images_unticked(
 
 def test_only_what_is_missing_ispushed(learned: Tables, settings: Settings) -> None:
     pushed(learned, plan(learned, settings))
-    assert plan(learned, settings) == PushPlan(1, 0, [], 0)
+    assert plan(learned, settings) == PushPlan(1, 0, [])
     learned.task(61, np.eye(3, 16)[0])
     learned.task(62)
     found = plan(learned, settings)
     assert [task_id for task_id, _ in found.predictions] == [61]
-    assert found.unscored == 1
 
 
 def test_a_task_that_is_unlabelled_again_comes_back(learned: Tables, settings: Settings) -> None:
@@ -82,7 +81,6 @@ def test_an_image_that_cannot_be_had_is_served_last(learned: Tables, settings: S
     found = plan(learned, settings)
     task_id, prediction = found.predictions[-1]
     assert (task_id, prediction.score, prediction.result) == (70, 1.0, [])
-    assert found.unscored == 0
 
 
 def test_an_image_that_is_mended_gets_its_place(learned: Tables, settings: Settings) -> None:

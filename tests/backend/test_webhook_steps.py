@@ -8,7 +8,6 @@ from backend.reconciler import Reconciler
 from backend.secrets import SECRET_HEADER
 from backend.store import Store
 from backend.tables import Task
-from backend.webhook_steps import is_same_address
 from tests.backend.loop_project import Loop, MakeLoop
 from tests.backend.small_label_studio import SmallLabelStudio
 from tests.callers import WEBHOOK_SECRET
@@ -85,24 +84,3 @@ def test_a_project_without_a_webhook_to_us_is_said_once(
     small_label_studio.webhooks.append(hook(1, OURS, {}))
     loop.settle()
     assert small_label_studio.webhooks[0]["headers"] == {}
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("http://a/webhook", "http://A:80/webhook/", True),
-        ("https://a/webhook", "https://a:443/webhook", True),
-        ("http://127.0.0.1:9090/webhook", "http://localhost:9090/webhook", True),
-        ("http://[::1]:9090/webhook", "http://localhost:9090/webhook", True),
-        ("http://127.0.0.1:9090/webhook", "http://127.0.0.2:9090/webhook", False),
-        ("http://a/webhook", "https://a/webhook", False),
-        ("http://a/webhook", "http://a.evil/webhook", False),
-        ("http://a/webhook", "http://a/webhook?x=1", False),
-        ("http://a/webhook", "http://b@a/webhook", False),
-        ("http://a/x/webhook", "http://a/webhook", False),
-        ("http://[/webhook", "http://[/webhook", False),
-        ("http://a:x/webhook", "http://a:x/webhook", False),
-    ],
-)
-def test_same_address(one: str, other: str, same: bool) -> None:
-    assert is_same_address(one, other) == same

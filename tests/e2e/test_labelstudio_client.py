@@ -353,15 +353,17 @@ def test_doubles_left_by_others_are_removed(
     client: LabelStudio, label_studio: LabelStudioServer, project: int, ml_backend: str
 ) -> None:
     hook = {"project": project, "url": f"{ml_backend}/webhook"}
-    for _ in range(2):
-        client.add_backend(project, ml_backend, "Tiebreak")
+    pasted = ml_backend.replace("127.0.0.1", "localhost")
+    for address in (pasted, ml_backend, ml_backend):
+        client.add_backend(project, address, "Tiebreak")
         label_studio.admin.post("/api/webhooks/", hook)
-    assert len(client.backends(project)) == 2
+    assert {b.url for b in client.backends(project)} == {pasted, ml_backend}
+    assert {w.url for w in client.webhooks(project)} == {f"{pasted}/webhook", hook["url"]}
     saved = client.save_backend(project, f"{ml_backend}/", "Tiebreak")
-    assert [b.id for b in client.backends(project)] == [saved.id]
+    assert [(b.id, b.url) for b in client.backends(project)] == [(saved.id, f"{ml_backend}/")]
     assert client.probe_backend(saved.id).readable_state == "Connected"
     webhook = client.save_webhook(project, hook["url"], {"X-Tiebreak-Secret": "s"})
-    assert [w.id for w in client.webhooks(project)] == [webhook.id]
+    assert [(w.id, w.url) for w in client.webhooks(project)] == [(webhook.id, hook["url"])]
     client.delete_webhook(webhook.id)
     client.delete_backend(saved.id)
     client.delete_backend(saved.id)

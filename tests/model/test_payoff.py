@@ -161,23 +161,6 @@ def test_too_little_says_how_much_more():
     assert short.sentence.endswith(": 10 more labels from the queue are needed.")
 
 
-def test_near_duplicates_are_never_on_both_sides():
-    """Noise, each image twice: whoever has seen the other knows the class, and nobody else."""
-    random = np.random.default_rng(5)
-    rows, targets = random.normal(size=(30, 40)), random.integers(0, 3, 30)
-    audit = Labelled(np.concatenate([rows, rows]), np.concatenate([targets, targets]))
-    picked = Labelled(random.normal(size=(60, 40)), random.integers(0, 3, 60))
-
-    def by_chance(groups: np.ndarray | None) -> float:
-        found = compare_picks(
-            picked, audit, stage=Stage.FIRST, classes=CLASSES, multiple=False, groups=groups
-        )
-        return found.random
-
-    assert by_chance(None) > 0.75
-    assert by_chance(np.tile(np.arange(30), 2)) < 0.5
-
-
 def test_what_the_unlabelled_images_say_is_learned_by_both():
     pool = blobs(300, 11)
     picked, audit = blobs(60, 0, spread=1.2), blobs(50, 1, spread=1.2)
@@ -188,20 +171,6 @@ def test_what_the_unlabelled_images_say_is_learned_by_both():
     )
     assert told.compared == alone.compared
     assert (told.queue, told.random) != (alone.queue, alone.random)
-
-
-def test_groups_that_do_not_fit_are_refused():
-    picked, audit = blobs(60, 0), blobs(50, 1)
-
-    def with_groups(groups: np.ndarray) -> None:
-        compare_picks(
-            picked, audit, stage=Stage.LAST, classes=CLASSES, multiple=False, groups=groups
-        )
-
-    with pytest.raises(ArgumentError, match="groups has shape"):
-        with_groups(np.arange(49))
-    with pytest.raises(ArgumentError, match="groups holds 2 groups; at least 5"):
-        with_groups(np.arange(50) % 2)
 
 
 def test_targets_that_do_not_fit_are_refused():
