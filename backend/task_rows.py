@@ -6,14 +6,13 @@ Only differences are written, so that writing the same once more changes nothing
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from backend import labelstudio
+from backend import clock, labelstudio
 from backend.label_config import Control
 from backend.labels import Annotation, labelled_at, task_labels
 from backend.tables import Label, Project, Task, TaskImage
@@ -97,7 +96,7 @@ def write_labels(
                 session, existing[control], label.status, label.choices, label.votes, label.detail
             )
     if changed:
-        session.get_one(Project, project_id).changed_at = time.time()
+        session.get_one(Project, project_id).changed_at = clock.now()
     return changed
 
 

@@ -18,6 +18,7 @@ import time
 
 from sqlalchemy import select
 
+from backend import clock
 from backend.champion import Champions
 from backend.engine import LocalEngine
 from backend.errors import LabelStudioUnreachable, LeaseLost
@@ -150,7 +151,7 @@ class Trainer:
         hints = newest_hints(self.tools.store)
         with self.tools.store.read() as session:
             rows = session.execute(select(Project.id, Project.retry_at)).all()
-        now = time.time()
+        now = clock.now()
         due = []
         for project_id, retry_at in rows:
             # A hint that a turn left waiting, because its look is parked, is no reason for another.
@@ -165,7 +166,7 @@ class Trainer:
         leases = self.tools.leases
         self._look_for_work()
         if not leases.acquire(project_id):
-            self._wake[project_id] = time.time() + leases.seconds / 3
+            self._wake[project_id] = clock.now() + leases.seconds / 3
             return
         with log_context(project=project_id):
             self._take_turn(project_id)
@@ -203,7 +204,7 @@ class Trainer:
                 return
             project.error, project.failures = error, failures
             back_off = min(2.0 ** (failures - 1), LONGEST_BACK_OFF) if failures else 0.0
-            project.retry_at = time.time() + back_off if failures else 0.0
+            project.retry_at = clock.now() + back_off if failures else 0.0
             project.activity = ""
         self._wake[project_id] = 0.0 if error else self._wake.get(project_id, 0.0)
 

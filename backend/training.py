@@ -7,13 +7,13 @@ one clears away: see :mod:`backend.version_files`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
 
+from backend import clock
 from backend.candidate import Candidate, challenge, serving_number
 from backend.champion import replace_champion
 from backend.dataset import LearningState
@@ -68,7 +68,7 @@ def train(
     ``champion`` was read, where that is not ``champion`` itself. ``priors`` of earlier trainings
     save time. Nothing comes of the training when another one serves at its end.
     """
-    started, serving = time.time(), serving_number(champion, serving)
+    started, serving = clock.now(), serving_number(champion, serving)
     found = challenge(store, settings, project_id, backbone, champion, serving, tuned, priors)
     if not isinstance(found, Candidate):
         _finish(store, leases, project_id, found, started, None, serving)
@@ -94,7 +94,7 @@ def settle(
     version = Version(
         project_id=project_id,
         number=artifact.version,
-        created_at=time.time(),
+        created_at=clock.now(),
         kept=decision.promote,
         reason=decision.reason,
         labels=candidate.state.labels,

@@ -9,7 +9,6 @@ of it, and the next training is judged against the version that then serves.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.champion import artifact_folder, load_whole, replace_champion
 from backend.errors import SetupError
 from backend.label_config import Control
@@ -178,7 +178,7 @@ def _switch(
         switch(project, row)
         project.pushing = True
         session.add(
-            Hint(project_id=project_id, action="PROMOTED", task_ids=[], created_at=time.time())
+            Hint(project_id=project_id, action="PROMOTED", task_ids=[], created_at=clock.now())
         )
     return Promotion(project_id, name, version_name(before), True, warnings)
 

@@ -52,7 +52,7 @@ def test_a_hint_that_comes_during_a_look_stays(store: Store) -> None:
     look = pending_look(store, 1)
     assert look is not None
     add_hint(store, 1, "ANNOTATION_CREATED", [8], train=False)
-    forget_hints(store, 1, look.last_id)
+    forget_hints(store, 1, look.ids)
     left = pending_look(store, 1)
     assert left is not None
     assert left.task_ids == (8,)
@@ -79,7 +79,7 @@ def test_a_request_stays_open_until_its_hint_was_followed(store: Store) -> None:
     assert requested is not None
     look = pending_look(store, 1)
     assert look is not None
-    forget_hints(store, 1, look.last_id)
+    forget_hints(store, 1, look.ids)
     with store.write() as session:
         project = session.get_one(Project, 1)
         assert not close_request(session, project, requested - 1)

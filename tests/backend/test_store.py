@@ -45,10 +45,10 @@ def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 4
 
 
-def test_two_processes_that_read_then_write_lose_nothing(store: Store, tmp_path: Path) -> None:
+def test_two_processes_that_read_then_write_lose_nothing(store: Store) -> None:
     with store.write() as session:
         session.add(Project(id=1, connected_at=0.0))
-    address = str(store.engine.url)
+    address = store.engine.url.render_as_string(hide_password=False)
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=_add_hints, args=(address, 50)) for _ in range(3)]
     for process in processes:
