@@ -45,8 +45,10 @@ __all__ = [
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database: str | None) -> Settings:
+def settings(tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that touch nothing outside the test's folder. Label Studio is not there."""
+    if database is not None:
+        monkeypatch.setenv("DATABASE_URL", database)  # commands read it there
     return settings_in(tmp_path, database_url=database)
 
 
