@@ -14,6 +14,7 @@ from backend import clock
 from backend.finetune_files import job_folder, project_folder
 from backend.finetunes import sentence, under_way
 from backend.metrics import FINETUNE_SECONDS
+from backend.shared_files import shared_files
 from backend.tables import FineTune
 from backend.tools import Tools
 from backend.tuned_networks import forget_unneeded
@@ -54,7 +55,8 @@ class FineTuneRecord:
         shutil.rmtree(
             project_folder(self.tools.settings.data_dir, self.project_id), ignore_errors=True
         )
-        forget_unneeded(self.tools.store, self.tools.settings)
+        settings = self.tools.settings
+        forget_unneeded(self.tools.store, settings, shared_files(settings))
         return True
 
     def folder(self, row: FineTune) -> Path:

@@ -28,10 +28,11 @@ from backend.finetune_files import (
 from backend.finetune_job import BUSY, NO_DISK
 from backend.finetune_record import FineTuneRecord
 from backend.finetunes import FAILED, JUDGING, REFUSED, WAITING
+from backend.shared_files import shared_files
 from backend.supervise import how_it_ended, tail
 from backend.tables import FineTune
 from backend.tools import Tools
-from backend.tuned_networks import TunedNetwork, keep_network
+from backend.tuned_networks import TunedNetwork, keep_network, share_tuned, tuned_folder
 from model.errors import ArtifactError
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,8 @@ class FineTuneRun:
         self._record.update(row, backbone=identity)
         try:
             keep_network(self.tools.settings, folder / TUNED, tuned)
+            if shared := shared_files(self.tools.settings):
+                share_tuned(shared, tuned_folder(self.tools.settings.data_dir), identity)
         except ArtifactError as error:
             (folder / RESULT).unlink(missing_ok=True)
             return self._failed_once(row, folder, str(error), retry=True)

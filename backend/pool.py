@@ -24,11 +24,12 @@ from sqlalchemy.orm import Session
 from backend import clock
 from backend.engine import LocalEngine
 from backend.errors import ImageError
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.log_context import carried
 from backend.metrics import count_embedded
 from backend.store import Store, insert_new
 from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
+from backend.working_copies import WorkingCopies
 
 log = logging.getLogger(__name__)
 

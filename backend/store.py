@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,8 @@ class Store:
 
     def __init__(self, address: str) -> None:
         self.engine = _engine(address)
+        # A command that ends without closing it says farewell to the server none the less.
+        weakref.finalize(self, self.engine.dispose)
         self._on_postgres = self.engine.dialect.name == "postgresql"
         self._session = sessionmaker(self.engine, expire_on_commit=False)
 

@@ -188,6 +188,8 @@ class Version(Base):
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     pruned: Mapped[bool] = mapped_column(default=False)
     """Its files were removed."""
+    files: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """Digest that names its objects in the shared bucket; empty where only a folder has it."""
 
 
 class Order(Base):

@@ -22,6 +22,7 @@ from backend.hints import close_request
 from backend.lease import Leases
 from backend.pool_priors import PoolPriors
 from backend.settings import Settings
+from backend.shared_files import shared_files
 from backend.store import Store
 from backend.tables import Label, Project, Version
 from backend.task_rows import AGREED, GONE
@@ -102,9 +103,11 @@ def settle(
         metrics=candidate.metrics,
     )
     state = candidate.state if learned or decision.promote else None
-    with laid_down(settings.data_dir, project_id, artifact) as put_in_place:
-        started, serving = candidate.started, candidate.serving
-        done = _finish(store, leases, project_id, state, started, version, serving, put_in_place)
+    with laid_down(settings.data_dir, project_id, artifact, shared_files(settings)) as laid:
+        started, serving, version.files = candidate.started, candidate.serving, laid.files
+        done = _finish(
+            store, leases, project_id, state, started, version, serving, laid.put_in_place
+        )
     if not done:
         return TrainingReport(None, False, CHANGED_MEANWHILE)
     log_version(settings, project_id, candidate.title, artifact, candidate.metrics, decision)

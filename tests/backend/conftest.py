@@ -17,6 +17,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Embedding, ImageGroup, ImageSource, Label, Project, Task, TaskImage
 from backend.task_rows import source_key
+from tests.backend.buckets import machine, s3, shared
 from tests.backend.databases import database, new_database
 from tests.backend.described_client import DescribedClient
 from tests.backend.experiments import here
@@ -33,10 +34,13 @@ __all__ = [
     "here",
     "keeper",
     "keeper_client",
+    "machine",
     "make",
     "make_loop",
     "new_database",
     "other",
+    "s3",
+    "shared",
     "small_client",
     "small_label_studio",
     "studio",
