@@ -53,6 +53,13 @@ def _of_a_server(error: DBAPIError, url: URL) -> StorageError | None:
     away = state is None or str(state).startswith(_PG_AWAY)
     if away and isinstance(error, OperationalError | InterfaceError):
         return StorageError(
-            f"{where} does not answer.", mend="Check that it runs, and DATABASE_URL."
+            f"{where} does not answer ({_first_line(error)}).",
+            mend="Check that it runs, and DATABASE_URL.",
         )
     return None
+
+
+def _first_line(error: DBAPIError) -> str:
+    """What the driver says, which never names a password."""
+    said = str(error.orig).strip().splitlines()
+    return said[0] if said else type(error.orig).__name__

@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 from backend import clock
 from backend.log_context import MOST_REQUESTS, request_id
 from backend.store import Store
-from backend.tables import Hint, Project
+from backend.tables import Hint, Project, storable
 
 SQL_SLICE = 500
+ACTION_LENGTH = 60
 EVERYTHING_ABOVE = 500
 """More named tasks than this are cheaper to look at all together."""
 
@@ -50,7 +51,7 @@ def add_hint(
         session.add(
             Hint(
                 project_id=project_id,
-                action=action,
+                action=storable(action, ACTION_LENGTH),
                 task_ids=None if task_ids is None else sorted(set(task_ids)),
                 created_at=clock.now(),
                 request_id=request_id(),

@@ -18,7 +18,16 @@ from backend.outlook_text import outlook_json
 from backend.pool import count_images, failed_images
 from backend.store import Store
 from backend.sync import controls_of, set_config
-from backend.tables import ImageGroup, Label, Project, Task, TrainerProcess, Version, version_name
+from backend.tables import (
+    ImageGroup,
+    Label,
+    Project,
+    Task,
+    TrainerProcess,
+    Version,
+    storable,
+    version_name,
+)
 from backend.task_rows import AGREED
 from backend.troubles import troubles_json
 from backend.version_metrics import headline
@@ -38,7 +47,7 @@ def register_project(
         project = session.get(Project, project_id)
         new = project is None
         if project is None:
-            project = Project(id=project_id, connected_at=clock.now(), title=title)
+            project = Project(id=project_id, connected_at=clock.now(), title=storable(title))
             session.add(project)
             session.flush()
         if label_config is not None:

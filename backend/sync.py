@@ -20,7 +20,7 @@ from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.store import Store
-from backend.tables import Project, Task
+from backend.tables import Project, Task, storable
 from backend.task_rows import remove_tasks, write_labels, write_tasks
 
 Fence = Callable[[Session], None]
@@ -78,7 +78,7 @@ def set_config(project: Project, title: str, xml: str) -> bool:
     """
     before = controls_of(project)
     project.gone = False
-    project.title, project.label_config = title, xml
+    project.title, project.label_config = storable(title), storable(xml)
     try:
         after = parse_label_config(xml).controls
         project.config_problem = ""

@@ -21,6 +21,11 @@ def order_name(version: int, number: int) -> str:
     return f"{version_name(version)}.{number}" if number else version_name(version)
 
 
+def storable(text: str, most: int | None = None) -> str:
+    """Others' text as every database takes it: PostgreSQL knows no NUL, and keeps to ``most``."""
+    return text.replace("\0", "\ufffd")[:most]
+
+
 class Base(DeclarativeBase):
     """Root of the tables."""
 

@@ -44,6 +44,9 @@ class PostgresServer:
         secret.write_text(PASSWORD)
         access = ("-U", USER, "-A", "scram-sha-256", f"--pwfile={secret}")
         self._run("initdb", "-D", self._data, "-E", "UTF8", *access)
+        if not self.host.startswith("127."):
+            with (self._data / "pg_hba.conf").open("a") as access_file:
+                access_file.write(f"host all all {self.host}/24 scram-sha-256\n")
         options = f"-p {self.port} -h {self.host} -k {self._folder}"
         if self._careless:
             options += " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"

@@ -17,6 +17,7 @@ from tests.postgres import PostgresMissing, PostgresServer
 
 SQLITE, POSTGRES = "sqlite", "postgresql"
 both_databases = pytest.mark.parametrize("database", [SQLITE, POSTGRES], indirect=True)
+on_sqlite = pytest.mark.parametrize("database", [SQLITE], indirect=True)
 on_postgres = pytest.mark.parametrize("database", [POSTGRES], indirect=True)
 
 NewDatabase = Callable[[], str]

@@ -30,6 +30,11 @@ SIZE = 12_000_000
 
 
 @pytest.fixture
+def database() -> None:
+    """SQLite, whose disk can be filled."""
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of twelve megabytes."""
     place = tmp_path / "small"

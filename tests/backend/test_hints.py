@@ -14,6 +14,9 @@ from backend.hints import (
 )
 from backend.store import Store
 from backend.tables import Project
+from tests.backend.databases import both_databases
+
+pytestmark = both_databases
 
 
 @pytest.fixture(autouse=True)
