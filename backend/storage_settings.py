@@ -14,6 +14,11 @@ class StorageSettings(BaseModel):
     label_studio_url: str | None = Field(
         None, validation_alias="LABEL_STUDIO_URL", description="Address of Label Studio"
     )
+    label_studio_public_url: str | None = Field(
+        None,
+        validation_alias="LABEL_STUDIO_PUBLIC_URL",
+        description="Address under which people open Label Studio, where that is another one",
+    )
     label_studio_api_key: SecretStr | None = Field(
         None,
         validation_alias="LABEL_STUDIO_API_KEY",
@@ -57,6 +62,11 @@ class StorageSettings(BaseModel):
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?", value):
             raise ValueError("must be a bucket and, if wanted, a prefix in it: s3://bucket/prefix")
         return value.rstrip("/")
+
+    @property
+    def label_studio_link(self) -> str | None:
+        """Address of Label Studio for people's browsers."""
+        return self.label_studio_public_url or self.label_studio_url
 
     @property
     def database_address(self) -> str:
