@@ -98,8 +98,8 @@ def _secret(settings: Settings, name: str) -> str:
     path = settings.data_dir / FILES[name]
     if given is None and settings.database_url is not None and not path.exists():
         log.warning(
-            "%s is not set, so this machine makes its own, in %s; machines that share a database "
-            "must all be given the same.",
+            "%s is not set, so one is made and kept in %s; machines that share a database but not "
+            "this folder must all be given the same.",
             variable_name(name),
             path.resolve(),
         )
