@@ -18,7 +18,7 @@ from backend.deadline import time_limit
 from backend.engine import LocalEngine
 from backend.errors import ImageError, LabelConfigError
 from backend.groups import leaders_of
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.label_config import Control, parse_label_config
 from backend.log_context import carried
 from backend.metrics import EMBEDDING_LOOKUPS, PREDICTIONS
@@ -41,6 +41,7 @@ from backend.store import Store
 from backend.sync import controls_of
 from backend.tables import Embedding, ImageSource, Order, Project, order_name, version_name
 from backend.task_rows import image_uris, source_key
+from backend.working_copies import WorkingCopies
 from model.artifact import Artifact
 from model.audit import in_audit
 from model.errors import TiebreakError
