@@ -38,6 +38,7 @@ class Store:
 
     def __init__(self, address: str) -> None:
         self.engine = _engine(address)
+        self._snapshots = _snapshots(self.engine)
         self._session = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -45,6 +46,12 @@ class Store:
         """A session for reading; nothing is committed."""
         with self._told(), self._session() as session:
             yield session
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """A connection for reading rows without their classes, all of one state of the tables."""
+        with self._told(), self._snapshots.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -112,6 +119,13 @@ def _engine(address: str) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _snapshots(engine: Engine) -> Engine:
+    """Where every transaction sees one state: on SQLite each does; PostgreSQL's must ask for it."""
+    if engine.dialect.name != "postgresql":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
