@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
@@ -67,11 +65,26 @@ class Store:
 
     def migrate(self) -> None:
         """Bring the tables to the newest form; safe when several processes start at once."""
+        with self._told():
+            if self._is_newest():
+                return
+        # Alembic takes a while to load, and is needed once for each new form.
+        from alembic import command
+        from alembic.config import Config
+
         with self._told(), self._migration_lock(), self.engine.begin() as connection:
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _is_newest(self) -> bool:
+        """Whether the tables have the newest form already."""
+        with self.engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return False
+            found = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
+        return list(found) == [newest_revision()]
 
     def close(self) -> None:
         """Give the connections back."""
@@ -106,6 +119,11 @@ class Store:
                     connection.execute(text(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
         else:
             yield
+
+
+def newest_revision() -> str:
+    """The last of the migrations, whose files are named by their number."""
+    return max(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v[0-9]*.py"))
 
 
 def _engine(address: str) -> Engine:
