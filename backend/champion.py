@@ -90,6 +90,10 @@ class Champions:
         """
         with self._store.read() as session:
             number = session.scalar(select(Project.champion).where(Project.id == project_id))
+        return self.load(project_id, number or 0)
+
+    def load(self, project_id: int, number: int) -> Artifact | None:
+        """The version that serves where ``number`` is the champion, as :meth:`get`."""
         if not number:
             return None
         before = self._loaded.get(project_id)

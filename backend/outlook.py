@@ -28,9 +28,9 @@ from backend.tables import Embedding, ImageSource, Project, Task, TaskImage, Ver
 from backend.version_metrics import OUTLOOK
 from model.artifact import Artifact, load_artifact
 from model.errors import ArtifactError
-from model.forecast import forecast
+from model.forecast import look_ahead
 from model.head import Head
-from model.learning_curve import AuditPoint, fit_learning_curve
+from model.learning_curve import AuditPoint
 from model.stopping import COMPARISONS, STEP, Agreement, StopHint, kappa, stop_hint
 
 ASKED = 2_000
@@ -84,10 +84,8 @@ def outlook_of(
         points = _points(past, control.name)
         if not points:
             continue
-        found = forecast(points, [settings.target_accuracy], seed=settings.seed)[0]
+        [found], curve = look_ahead(points, [settings.target_accuracy], seed=settings.seed)
         forecasts[control.name] = asdict(found) | {"sentence": found.sentence}
-        told = found.reached is not None
-        curve = fit_learning_curve(points, seed=settings.seed) if told else None
         least = settings.stop_gain / 100
         hints.append(stop_hint(chain.agreements, curve, least_gain=least))
     return {

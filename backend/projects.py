@@ -40,8 +40,8 @@ def register_project(
 ) -> None:
     """Begin to keep a project, or take note of its newer config."""
     with store.read() as session:
-        known = session.get(Project, project_id)
-        if known is not None and label_config in (None, known.label_config):
+        known = session.scalar(select(Project.label_config).where(Project.id == project_id))
+        if known is not None and label_config in (None, known):
             return
     with store.write() as session:
         project = session.get(Project, project_id)

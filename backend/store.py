@@ -21,9 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -50,6 +48,7 @@ class Store:
         # A command that ends without closing it says farewell to the server none the less.
         weakref.finalize(self, self.engine.dispose)
         self._on_postgres = self.engine.dialect.name == "postgresql"
+        self._snapshots = _snapshots(self.engine)
         self._session = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -59,6 +58,12 @@ class Store:
             if self._on_postgres:
                 session.connection(execution_options=postgres.READING)
             yield session
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """A connection for reading rows without their classes, all of one state of the tables."""
+        with self._told(), self._snapshots.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self, *, alone: bool = True) -> Iterator[Session]:
@@ -87,11 +92,26 @@ class Store:
 
     def migrate(self) -> None:
         """Bring the tables to the newest form; safe when several processes start at once."""
+        with self._told():
+            if self._is_newest():
+                return
+        # Alembic takes a while to load, and is needed once for each new form.
+        from alembic import command
+        from alembic.config import Config
+
         with self._told(), self._migration_lock(), self.engine.begin() as connection:
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _is_newest(self) -> bool:
+        """Whether the tables have the newest form already."""
+        with self.engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return False
+            found = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
+        return list(found) == [newest_revision()]
 
     def close(self) -> None:
         """Give the connections back."""
@@ -140,6 +160,11 @@ def insert_new(session: Session, table: type[Base], rows: Sequence[dict[str, Any
         session.connection().execute(kind.insert(table).on_conflict_do_nothing(), rows)
 
 
+def newest_revision() -> str:
+    """The last of the migrations, whose files are named by their number."""
+    return max(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v[0-9]*.py"))
+
+
 def _engine(address: str) -> Engine:
     url = make_url(address)
     if url.drivername in postgres.SCHEMES:
@@ -153,6 +178,13 @@ def _engine(address: str) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _snapshots(engine: Engine) -> Engine:
+    """Where every transaction sees one state: on SQLite each does; PostgreSQL's must ask for it."""
+    if engine.dialect.name != "postgresql":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from backend import postgres
 from backend.hints import add_hint
-from backend.store import Store, insert_new
+from backend.store import MIGRATIONS, Store, insert_new, newest_revision
 from backend.tables import Base, Embedding, Hint, Label, Project
 from model.errors import StorageError
 from tests.backend.databases import both_databases, on_postgres
@@ -37,6 +38,28 @@ def _add_hints(address: str, count: int) -> None:
 def test_migrations_make_exactly_the_tables(store: Store) -> None:
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_the_newest_form_is_known_without_the_migrations(store: Store) -> None:
+    folder = ScriptDirectory(str(MIGRATIONS))
+    assert newest_revision() == folder.get_current_head()
+    with store.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0007'"))
+        session.execute(text("DROP TABLE troubles"))
+    store.migrate()
+    with store.look() as rows:
+        assert rows.scalar(text("SELECT version_num FROM alembic_version")) == newest_revision()
+        assert rows.scalar(text("SELECT count(*) FROM troubles")) == 0
+
+
+def test_a_look_sees_one_state_of_the_tables(store: Store) -> None:
+    with store.look() as rows:
+        assert rows.scalar(text("SELECT count(*) FROM projects")) == 0
+        with store.write() as session:
+            session.add(Project(id=1, connected_at=0.0))
+        assert rows.scalar(text("SELECT count(*) FROM projects")) == 0
+    with store.look() as rows:
+        assert rows.scalar(text("SELECT count(*) FROM projects")) == 1
 
 
 def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
