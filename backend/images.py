@@ -96,15 +96,20 @@ class WorkingCopies:
     def put(self, data: bytes) -> str:
         """Keep a copy of the image in ``data``; the SHA-256 of ``data`` in hexadecimal.
 
-        Does nothing more when it is there. Raises :class:`ImageError` when ``data`` cannot be
-        decoded (``retry=False``), :class:`StorageError` when the copy cannot be written.
+        Nothing more when it is there. :class:`ImageError` (``retry=False``) when ``data`` cannot be
+        decoded, :class:`StorageError` when the copy cannot be written.
         """
+        return self.put_image(data)[0]
+
+    def put_image(self, data: bytes) -> tuple[str, Image.Image | None]:
+        """As :meth:`put`; also the picture before its copy was compressed, where it was now."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self.has(digest):
-            image = self._decode(data, max_pixels=self._max_pixels, side=self._side)
-            encoded, suffix = _encoded(image)
-            self._write(self._folder / digest[:2] / (digest + suffix), encoded)
-        return digest
+        if self.has(digest):
+            return digest, None
+        image = self._decode(data, max_pixels=self._max_pixels, side=self._side)
+        encoded, suffix = _encoded(image)
+        self._write(self._folder / digest[:2] / (digest + suffix), encoded)
+        return digest, image
 
     def open(self, digest: str) -> Image.Image:
         """The copy as an RGB picture, loaded whole.
@@ -211,15 +216,22 @@ class ImageFetcher:
     def fetch(self, uri: str, task_id: int) -> str:
         """Keep a working copy of the image at ``uri``; the SHA-256 of its original bytes.
 
-        Raises :class:`ImageError`; its message names the URI without queries and data, which may
-        be secret or long.
+        :class:`ImageError` names the URI without queries and data, which may be secret or long.
         """
+        return self._fetched(uri, task_id)[0]
+
+    def fetch_image(self, uri: str, task_id: int) -> tuple[str, Image.Image]:
+        """As :meth:`fetch`, and the picture: what was just decoded, or the copy that was there."""
+        digest, image = self._fetched(uri, task_id)
+        return digest, image or self.copies.open(digest)
+
+    def _fetched(self, uri: str, task_id: int) -> tuple[str, Image.Image | None]:
         uri = uri.strip()
         stage = "download"
         try:
             data = self._bytes(uri, task_id)
             stage = "decode"
-            digest = self.copies.put(data)
+            digest, image = self.copies.put_image(data)
         except StorageError:
             count_fetch_failure("disk")
             raise
@@ -229,7 +241,7 @@ class ImageFetcher:
                 f"{shortened(uri)}: {error.message}", retry=error.retry, mend=error.mend
             ) from None
         count_fetched()
-        return digest
+        return digest, image
 
     def _bytes(self, uri: str, task_id: int) -> bytes:
         found = _SCHEME.match(uri)
