@@ -237,8 +237,11 @@ def _missing(
 
 
 def _remember(session: Session, results: Sequence[Fetched]) -> None:
+    sources = [result.source for result in results]
+    rows = session.scalars(select(ImageSource).where(ImageSource.source.in_(sources)))
+    known = {row.source: row for row in rows}
     for result in results:
-        row = session.get(ImageSource, result.source)
+        row = known.get(result.source)
         if row is None:
             row = ImageSource(source=result.source, attempts=0)
             session.add(row)
@@ -249,8 +252,16 @@ def _remember(session: Session, results: Sequence[Fetched]) -> None:
 
 
 def _keep(session: Session, vectors: Mapping[str, NDArray[Any]], backbone: str) -> None:
+    rows = session.scalars(
+        select(Embedding).where(Embedding.digest.in_(vectors), Embedding.backbone == backbone)
+    )
+    known = {row.digest: row for row in rows}
     for digest, vector in vectors.items():
-        session.merge(Embedding(digest=digest, backbone=backbone, vector=to_bytes(vector)))
+        if digest in known:
+            known[digest].vector = to_bytes(vector)
+        else:
+            row = Embedding(digest=digest, backbone=backbone, vector=to_bytes(vector))
+            session.add(row)
 
 
 def _retry_at(error: ImageError | None, attempts: int) -> float | None:

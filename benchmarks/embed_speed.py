@@ -7,8 +7,9 @@ Distinct JPEGs of 1600 × 1200 (see :mod:`benchmarks.photos`), served by a proce
 127.0.0.1 over HTTP.
 
 ``usual``: as the examples of label-studio-ml do it. Requests of ten tasks; each request builds the
-network and loads its weights; each image is fetched, decoded by Pillow at full size, resized, made a
-tensor and embedded alone by eager torch in 32 bits. Of every round only the first ``--usual`` images.
+network and loads its weights; each image is fetched, decoded by Pillow at full size, resized, made
+a tensor and embedded alone by eager torch in 32 bits. Of every round only the first ``--usual``
+images.
 
 ``limit``: the bare scaled decoder (simplejpeg) on the same bytes in memory and the bare network
 (OpenVINO) on ready pixels, both at once on all cores: as many threads as cores, each of which
@@ -234,7 +235,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             options.backbone, weights_dir=weights.parent, cache_dir=folder / "cache"
         )
         limit = Limit(OpenVinoRuntime(backbone.network, INPUT, backbone.width))
-        ours.add([f"{server.url}/{path.name}?warm" for path in paths[:8]])
+        ours.add([f"{server.url}/{path.name}" for path in paths[:8]])
         ours()
         return in_turns(options, paths, server, usual, limit, ours)
     finally:
