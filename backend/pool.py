@@ -20,7 +20,7 @@ from PIL.Image import Image
 from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from backend.engine import LocalEngine
+from backend.engine import Engine, FarEngine, LocalEngine
 from backend.errors import ImageError
 from backend.images import ImageFetcher, WorkingCopies
 from backend.log_context import carried
@@ -49,7 +49,7 @@ def embed_chunk(
     store: Store,
     fetcher: ImageFetcher,
     copies: WorkingCopies,
-    engine: LocalEngine,
+    engine: Engine,
     project_id: int,
     *,
     labelled_only: bool,
@@ -64,17 +64,18 @@ def embed_chunk(
     each image.
     """
     backbone = backbone or engine.backbone
-    with store.read() as session:
-        query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
-        wanted = [
-            (source, uri, task_id, digest)
-            for source, uri, task_id, digest in session.execute(query)
-        ]
+    if isinstance(engine, FarEngine):
+        # It builds on this module.
+        from backend.far_pool import FarPool
+
+        pool = FarPool(store, fetcher, copies, engine, workers, progress)
+        return pool.embed_chunk(project_id, backbone, labelled_only=labelled_only)
+    wanted = missing_images(store, project_id, backbone, size, labelled_only=labelled_only)
     if not wanted:
         return 0
     until = time.monotonic() + CHUNK_SECONDS
 
-    def fetch(row: tuple[str, str, int, str | None]) -> tuple[str, _Fetched] | None:
+    def fetch(row: tuple[str, str, int, str | None]) -> tuple[str, Fetched] | None:
         if time.monotonic() > until:
             return None
         return row[0], _fetch(fetcher, copies, *row)
@@ -85,10 +86,22 @@ def embed_chunk(
             progress()
             if found is not None:
                 fetched[found[0]] = found[1]
-    _remember_sources(store, fetched)
+    remember_sources(store, fetched)
     images = {r.digest: r.image for r in fetched.values() if r.digest and r.image is not None}
     embed_images(store, engine, images, backbone)
     return len(fetched)
+
+
+def missing_images(
+    store: Store, project_id: int, backbone: str, size: int, *, labelled_only: bool
+) -> list[tuple[str, str, int, str | None]]:
+    """The next images that lack an embedding: source, URI, a task, and the digest if known."""
+    with store.read() as session:
+        query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
+        return [
+            (source, uri, task_id, digest)
+            for source, uri, task_id, digest in session.execute(query)
+        ]
 
 
 def embed_images(
@@ -108,12 +121,12 @@ def embed_images(
 
 def remember_failure(store: Store, source: str, error: ImageError) -> None:
     """Write down why an image cannot be had, and when to try again."""
-    _remember_sources(store, {source: _Fetched(None, None, error)})
+    remember_sources(store, {source: Fetched(None, None, error)})
 
 
 def remember_digest(store: Store, source: str, digest: str) -> None:
     """Write down which bytes a URI led to."""
-    _remember_sources(store, {source: _Fetched(digest, None, None)})
+    remember_sources(store, {source: Fetched(digest, None, None)})
 
 
 def to_bytes(vector: NDArray[Any]) -> bytes:
@@ -244,7 +257,9 @@ def _missing(
 
 
 @dataclass(frozen=True)
-class _Fetched:
+class Fetched:
+    """What came of fetching an image; ``image`` is None where it is not embedded here."""
+
     digest: str | None
     image: Image | None
     error: ImageError | None
@@ -257,17 +272,18 @@ def _fetch(
     uri: str,
     task_id: int,
     digest: str | None,
-) -> _Fetched:
+) -> Fetched:
     try:
         if digest is None or not copies.has(digest):
             digest = fetcher.fetch(uri, task_id)
-        return _Fetched(digest, copies.open(digest), None)
+        return Fetched(digest, copies.open(digest), None)
     except ImageError as error:
         log.warning("task %d: no image: %s", task_id, error)
-        return _Fetched(None, None, error)
+        return Fetched(None, None, error)
 
 
-def _remember_sources(store: Store, results: dict[str, _Fetched]) -> None:
+def remember_sources(store: Store, results: dict[str, Fetched]) -> None:
+    """Write down which bytes each source led to, or why to none."""
     with store.write() as session:
         for source, result in results.items():
             row = session.get(ImageSource, source) or ImageSource(source=source, attempts=0)

@@ -19,7 +19,7 @@ import time
 from sqlalchemy import select
 
 from backend.champion import Champions
-from backend.engine import LocalEngine
+from backend.engine import make_engine
 from backend.errors import LabelStudioUnreachable, LeaseLost
 from backend.experiment_log import flush
 from backend.finetune_child import FineTuneSlot
@@ -67,7 +67,7 @@ class Trainer:
             client=client,
             fetcher=ImageFetcher(settings, client),
             copies=WorkingCopies(settings.working_copies, settings.working_copy_side),
-            engine=LocalEngine(settings, watch.progress),
+            engine=make_engine(settings, watch.progress),
             champions=Champions(store, settings.data_dir),
             leases=Leases(store, owner, settings.lease_seconds),
             pace=Pace(),
@@ -111,6 +111,7 @@ class Trainer:
             self._stop.set()
             self.tools.slot.stop()
             self.tools.payoffs.stop()
+            self.tools.engine.close()
             heart.join()
             with contextlib.suppress(StorageError):
                 self.tools.leases.give_back()
