@@ -91,7 +91,7 @@ def test_a_fine_tune_of_two_workers_is_that_of_one_process(
     truth = np.arange(40) % 2
     labels = [ControlLabels("kind", ("a", "b"), False, truth, np.ones(40, dtype=bool))]
     options = FineTuneOptions(
-        epochs=5, patience=5, batch_size=17, backbone_rate=1e-5, head_rate=1e-4,
+        epochs=4, patience=4, batch_size=17, backbone_rate=1e-5, head_rate=1e-4,
         augmentation="photos", seed=3,
     )  # fmt: skip
     folder = tmp_path / "job"
@@ -121,8 +121,9 @@ def test_a_fine_tune_of_two_workers_is_that_of_one_process(
     alone = finetune(backbone, lambda row: kept.open(digests[row]), labels, options, device="cpu")
     assert [at.epoch for at in found.epochs] == [at.epoch for at in alone.epochs]
     for ours, theirs in zip(alone.epochs, found.epochs, strict=True):
-        assert abs(ours.loss - theirs.loss) < 1e-3
-        assert abs((ours.training_loss or 0) - (theirs.training_loss or 0)) < 1e-3
+        # Processors with bfloat16 compute with three digits.
+        assert abs(ours.loss - theirs.loss) < 5e-3
+        assert abs((ours.training_loss or 0) - (theirs.training_loss or 0)) < 5e-3
     assert np.array_equal(found.trained, alone.trained)
 
 
