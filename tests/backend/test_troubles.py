@@ -156,7 +156,7 @@ def test_a_cluster_that_is_gone_is_asked_until_it_is_back(
     loop.engine.broken = False  # type: ignore[attr-defined]
     loop.settle()
     assert troubles(store) == {}
-    assert loop.engine.embedded == 9
+    assert loop.engine.embedded == 3  # the colours are three
 
 
 @pytest.mark.parametrize("change", ["label", "task", "config", "request", "time", "restart"])
