@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 EngineName = Literal["local", "ray"]
 
@@ -17,7 +17,9 @@ class RaySettings(BaseModel):
         "local", description="Where the trainer embeds and fine-tunes: on its machine, or on Ray"
     )
     ray_address: str = Field(
-        "", description="Address of the Ray cluster's head, as in `10.0.0.5:6379`"
+        "",
+        validate_default=True,
+        description="Address of the Ray cluster's head, as in `10.0.0.5:6379`",
     )
     ray_workers: int = Field(
         0, ge=0, le=1024, description="Most processes that fine-tune together; 0: by the cluster"
@@ -29,15 +31,11 @@ class RaySettings(BaseModel):
         300.0, gt=0, description="Longest silence of the Ray cluster before the work is begun again"
     )
 
-    @model_validator(mode="after")
-    def _says_where(self) -> Self:
-        if self.engine == "ray" and not self.ray_address:
-            raise ValueError("TIEBREAK_ENGINE=ray needs TIEBREAK_RAY_ADDRESS, as in 10.0.0.5:6379")
-        return self
-
     @field_validator("ray_address")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
+    def _host_and_port(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.data.get("engine") == "ray":
+            raise ValueError("TIEBREAK_ENGINE=ray needs one, as in 10.0.0.5:6379")
         if value and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", value):
             raise ValueError("must be a host and a port, as in 10.0.0.5:6379")
         return value
