@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from backend.engine import Embedded, FarEngine
 from backend.errors import ImageError
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.log_context import carried
 from backend.metrics import count_embedded
 from backend.pool import (
@@ -28,6 +28,7 @@ from backend.pool import (
 )
 from backend.store import Store
 from backend.tables import Embedding
+from backend.working_copies import WorkingCopies
 
 log = logging.getLogger(__name__)
 

@@ -41,10 +41,11 @@ from backend.finetune_files import (
     read,
     write,
 )
-from backend.images import WorkingCopies
 from backend.log_context import imported
 from backend.logs import configure_logging
 from backend.settings import load_settings
+from backend.shared_files import SharedFiles
+from backend.working_copies import WorkingCopies
 from model.errors import ArgumentError, StorageError, TiebreakError, WeightsError
 from model.files import is_of_the_disk, storage_error, writing
 
@@ -138,7 +139,12 @@ def _run(folder: Path) -> Result:
     from model.tuned import save_network
 
     torch.set_num_threads(job.threads)
-    copies = WorkingCopies(job.images, job.image_side)
+    copies = WorkingCopies(
+        job.images,
+        job.image_side,
+        shared=SharedFiles(job.artifacts, job.s3_endpoint) if job.artifacts else None,
+        max_bytes=job.copies_max_bytes,
+    )
     tuned, rows, skipped = _learn(folder, job, copies)
     digest = save_network(folder / TUNED, tuned.network)
     best = tuned.epochs[tuned.best_epoch]
@@ -222,7 +228,13 @@ def _learn_far(
     from backend.ray_training import Cluster, finetune_on_ray
 
     cluster = Cluster(job.ray_address, job.ray_workers)
-    copies = Copies(job.images, job.image_side)
+    copies = Copies(
+        folder=job.images,
+        side=job.image_side,
+        artifacts=job.artifacts,
+        s3_endpoint=job.s3_endpoint,
+        max_bytes=job.copies_max_bytes,
+    )
     digests = [row.digest for row in rows]
     return finetune_on_ray(cluster, folder, backbone, copies, digests, labels, options)
 

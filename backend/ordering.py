@@ -7,7 +7,6 @@ the pool is known, when its picks are used up, or when what it was made by has c
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.groups import count_known, lacks_groups
 from backend.known_tasks import KnownTasks, known_tasks, pool_of
 from backend.label_config import Control
@@ -141,7 +141,7 @@ def make_order(
         project_id=project.id,
         version=version,
         number=number,
-        created_at=time.time(),
+        created_at=clock.now(),
         reason=reason,
         strategy=now.strategy,
         audit_share=settings.audit_share,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ from PIL.Image import Image
 from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.engine import Engine, FarEngine, LocalEngine
 from backend.errors import ImageError
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.log_context import carried
 from backend.metrics import count_embedded
-from backend.store import Store
+from backend.store import Store, insert_new
 from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
+from backend.working_copies import WorkingCopies
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +116,12 @@ def embed_images(
     began = time.perf_counter()
     vectors = engine.embed(list(images.values()), backbone)
     count_embedded(len(images), time.perf_counter() - began)
-    with store.write() as session:
-        for digest, vector in zip(images, vectors, strict=True):
-            row = Embedding(digest=digest, backbone=backbone, vector=to_bytes(vector))
-            session.merge(row)
+    rows = [
+        {"digest": digest, "backbone": backbone, "vector": to_bytes(vector)}
+        for digest, vector in zip(images, vectors, strict=True)
+    ]
+    with store.write(alone=False) as session:
+        insert_new(session, Embedding, sorted(rows, key=itemgetter("digest")))
 
 
 def remember_failure(store: Store, source: str, error: ImageError) -> None:
@@ -231,7 +236,7 @@ def _missing(
 ) -> Select[str, str, int, str | None]:
     untried = or_(
         _untouched(backbone),
-        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= time.time()),
+        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= clock.now()),
     )
     query = (
         select(
@@ -297,7 +302,7 @@ def remember_sources(store: Store, results: dict[str, Fetched]) -> None:
 def _retry_at(error: ImageError | None, attempts: int) -> float | None:
     if error is None or not error.retry:
         return None
-    return time.time() + RETRY_AFTER_SECONDS[min(attempts, len(RETRY_AFTER_SECONDS)) - 1]
+    return clock.now() + RETRY_AFTER_SECONDS[min(attempts, len(RETRY_AFTER_SECONDS)) - 1]
 
 
 def forget_failures(session: Session, project_id: int) -> None:

@@ -11,9 +11,8 @@ import logging
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict
@@ -43,9 +42,7 @@ class Request(Message):
     """Images to embed, by digest, and where their working copies are."""
 
     network: NetworkSource
-    folder: Path
-    side: int
-    max_pixels: int
+    copies: Copies
     digests: tuple[str, ...]
 
 
@@ -86,12 +83,14 @@ class Driver:
 
         if not ray.is_initialized():
             connect(self._address)
-        copies = Copies(request.folder, request.side, request.max_pixels)
         # A generator that is left alone would keep its actors.
-        with closing(embed_on_ray(copies, self._sent(request.network), request.digests)) as parts:
+        with closing(self._embedded(request)) as parts:
             for part in parts:
                 self._tell(part)
         self._say(Answer(done=True))
+
+    def _embedded(self, request: Request) -> Generator[Embedded, None, None]:
+        return embed_on_ray(request.copies, self._sent(request.network), request.digests)
 
     def _sent(self, source: NetworkSource) -> Any:
         """A reference to the network in the cluster, where every machine fetches it once."""

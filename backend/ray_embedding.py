@@ -11,18 +11,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, ConfigDict
 
 from backend.engine import Embedded
 from backend.errors import ImageError
-from backend.images import WorkingCopies
 from backend.ray_cluster import Places, here, places
+from backend.shared_files import SharedFiles
+from backend.working_copies import WorkingCopies
+from model.errors import StorageError
 
 if TYPE_CHECKING:
     from model.backbones import Backbone
@@ -33,13 +36,25 @@ READERS = 2
 Batch = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Copies:
-    """Where the working copies are on the trainer's machine, and how they are decoded."""
+class Copies(BaseModel):
+    """Where the working copies are on the trainer's machine, and how they are decoded.
+
+    ``artifacts`` and what follows: the bucket that has those which the folder has not.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Path
     side: int
     max_pixels: int = 100_000_000
+    artifacts: str | None = None
+    s3_endpoint: str | None = None
+    max_bytes: int | None = None
+
+    def kept(self) -> WorkingCopies:
+        """The working copies."""
+        shared = SharedFiles(self.artifacts, self.s3_endpoint) if self.artifacts else None
+        return WorkingCopies(self.folder, self.side, shared=shared, max_bytes=self.max_bytes)
 
 
 class Network:
@@ -66,11 +81,15 @@ class Network:
         return Backbone(self.name, self.identity, self.width, self.input_size, network)
 
 
+def _read(copies: Copies, batch: Batch) -> Batch:
+    return Reader(copies)(batch)
+
+
 class Reader:
     """Digests -> the bytes of working copies, on the trainer's machine."""
 
     def __init__(self, copies: Copies) -> None:
-        self._copies = WorkingCopies(copies.folder, copies.side)
+        self._copies = copies.kept()
 
     def __call__(self, batch: Batch) -> Batch:
         digests = [str(digest) for digest in batch["digest"]]
@@ -78,8 +97,8 @@ class Reader:
 
     def _read(self, digest: str) -> bytes:
         try:
-            return self._copies.path(digest).read_bytes()
-        except OSError:
+            return self._copies.path(digest).read_bytes() if self._copies.has(digest) else b""
+        except (OSError, StorageError):
             return b""
 
 
@@ -151,7 +170,7 @@ def embed_on_ray(
         [{"digest": digest} for digest in digests], override_num_blocks=blocks
     )
     read = rows.map_batches(
-        Reader(copies).__call__,
+        partial(_read, copies),
         batch_size=None,
         batch_format="numpy",
         num_cpus=0,

@@ -27,6 +27,7 @@ from backend.metrics_files import without_counts
 from backend.network_source import network_source
 from backend.ray_child import Answer, Request
 from backend.ray_cluster import MEND
+from backend.ray_embedding import Copies
 from backend.settings import Settings
 from backend.supervise import LEASH, how_it_ended, signal_group, tail
 
@@ -76,9 +77,14 @@ class RayEngine(FarEngine):
         settings = self._settings
         request = Request(
             network=network_source(settings, backbone),
-            folder=settings.working_copies.resolve(),
-            side=settings.working_copy_side,
-            max_pixels=settings.image_max_pixels,
+            copies=Copies(
+                folder=settings.working_copies.resolve(),
+                side=settings.working_copy_side,
+                max_pixels=settings.image_max_pixels,
+                artifacts=settings.artifacts,
+                s3_endpoint=settings.s3_endpoint,
+                max_bytes=settings.copies_max_bytes,
+            ),
             digests=tuple(digests),
         )
         with self._lock:

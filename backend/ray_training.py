@@ -23,9 +23,9 @@ from PIL import Image
 from backend.decode import decode_image
 from backend.errors import EngineError, ImageError
 from backend.finetune_files import CHECKPOINT, PROGRESS, Progress, write
-from backend.images import WorkingCopies
 from backend.ray_cluster import MEND, Places, connect, here, places
 from backend.ray_embedding import Copies, Network
+from backend.working_copies import WorkingCopies
 from model.checkpoints import STATE_FILE
 from model.errors import ArgumentError, TiebreakError
 
@@ -159,7 +159,7 @@ def _sent(copies: Copies, digests: Sequence[str]) -> list[Any]:
     """References to the bytes of the working copies, some hundred in each."""
     import ray
 
-    kept, sent = WorkingCopies(copies.folder, copies.side), []
+    kept, sent = copies.kept(), []
     for at in range(0, len(digests), COPIES_AT_ONCE):
         part = digests[at : at + COPIES_AT_ONCE]
         sent.append(ray.put([_bytes(kept, digest) for digest in part]))

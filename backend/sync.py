@@ -7,7 +7,6 @@ it found may be older than what its successor did.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,13 +14,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend import labelstudio
+from backend import clock, labelstudio
 from backend.errors import LabelConfigError, LabelStudioNotFound
 from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.store import Store
-from backend.tables import Project, Task
+from backend.tables import Project, Task, storable
 from backend.task_rows import remove_tasks, write_labels, write_tasks
 
 Fence = Callable[[Session], None]
@@ -63,7 +62,7 @@ def look_at_project(
         with store.write() as session:
             fence(session)
             project = session.get_one(Project, project_id)
-            project.gone, project.looked_at = True, time.time()
+            project.gone, project.looked_at = True, clock.now()
         return False
     with store.write() as session:
         fence(session)
@@ -79,7 +78,7 @@ def set_config(project: Project, title: str, xml: str) -> bool:
     """
     before = controls_of(project)
     project.gone = False
-    project.title, project.label_config = title, xml
+    project.title, project.label_config = storable(title), storable(xml)
     try:
         after = parse_label_config(xml).controls
         project.config_problem = ""
@@ -95,7 +94,7 @@ def look_at_everything(
     store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
 ) -> SyncReport:
     """Compare every task and every annotation of a project with the tables."""
-    started = time.time()
+    started = clock.now()
     look_at_project(store, client, project_id, fence)
     with store.read() as session:
         project = session.get_one(Project, project_id)
@@ -127,7 +126,7 @@ def look_at_changes(
     store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
 ) -> SyncReport:
     """Compare what changed since the last look, which Label Studio dates; deletions too."""
-    started = time.time()
+    started = clock.now()
     if look_at_project(store, client, project_id, fence):
         return look_at_everything(store, client, project_id, fence)
     with store.read() as session:

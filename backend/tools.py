@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from backend.champion import Champions
 from backend.engine import Engine
 from backend.finetune_child import FineTuneSlot
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.payoff_child import PayoffSlot
@@ -16,6 +16,7 @@ from backend.push import Pace
 from backend.settings import Settings
 from backend.store import Store
 from backend.watch import Watch
+from backend.working_copies import WorkingCopies
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 
 from backend.engine import LocalEngine
-from backend.images import WorkingCopies
 from backend.ray_engine import RayEngine
 from backend.settings import Settings, load_settings
+from backend.working_copies import WorkingCopies
 from benchmarks.report import report, say
 from tests.backend.ray_cluster import RayCluster, running_cluster
 

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from backend.engine import LocalEngine, make_engine
 from backend.errors import EngineError, SettingsError
 from backend.finetune_files import PROGRESS, Progress, read
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.pool import embed_chunk, from_bytes
 from backend.ray_embedding import Copies
 from backend.ray_engine import RayEngine
@@ -28,6 +28,7 @@ from backend.ray_training import Cluster, finetune_on_ray
 from backend.settings import Settings, load_settings
 from backend.store import Store
 from backend.tables import Embedding, ImageSource
+from backend.working_copies import WorkingCopies
 from model.backbones import load_backbone
 from model.control_labels import ControlLabels
 from model.finetune import FineTuneOptions, finetune
@@ -110,14 +111,14 @@ def test_a_fine_tune_of_two_workers_is_that_of_one_process(
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    copies = Copies(far.working_copies, far.working_copy_side)
+    copies = Copies(folder=far.working_copies, side=far.working_copy_side)
     found = in_a_process(
         finetune_on_ray,
         (Cluster(ray_cluster.address, 2), folder, backbone, copies, digests, labels, options),
     )
     killer.join()
     assert killed
-    kept = WorkingCopies(far.working_copies, far.working_copy_side)
+    kept = WorkingCopies(folder=far.working_copies, side=far.working_copy_side)
     alone = finetune(backbone, lambda row: kept.open(digests[row]), labels, options, device="cpu")
     assert [at.epoch for at in found.epochs] == [at.epoch for at in alone.epochs]
     for ours, theirs in zip(alone.epochs, found.epochs, strict=True):
@@ -157,7 +158,7 @@ def test_a_node_that_dies_loses_no_image(
         tables.task(task, image="data:image/png;base64," + base64.b64encode(picture(task)).decode())
     engine = make_engine(far)
     fetcher = ImageFetcher(far, None, decoders=shared_decoders())
-    copies = WorkingCopies(far.working_copies, far.working_copy_side)
+    copies = WorkingCopies(folder=far.working_copies, side=far.working_copy_side)
     seen = 0
 
     def progress() -> None:
