@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_,
 from sqlalchemy.orm import Session
 
 from backend import clock
-from backend.engine import LocalEngine
+from backend.engine import Engine, FarEngine, LocalEngine
 from backend.errors import ImageError
 from backend.image_pipeline import Fetched, Wanted, embedded_groups, fetch_image
 from backend.images import ImageFetcher
@@ -49,7 +49,7 @@ def embed_chunk(
     store: Store,
     fetcher: ImageFetcher,
     copies: WorkingCopies,
-    engine: LocalEngine,
+    engine: Engine,
     project_id: int,
     *,
     labelled_only: bool,
@@ -64,9 +64,13 @@ def embed_chunk(
     each image.
     """
     backbone = backbone or engine.backbone
-    with store.read() as session:
-        query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
-        wanted = [Wanted(*row) for row in session.execute(query)]
+    if isinstance(engine, FarEngine):
+        # It builds on this module.
+        from backend.far_pool import FarPool
+
+        pool = FarPool(store, fetcher, copies, engine, workers, progress)
+        return pool.embed_chunk(project_id, backbone, labelled_only=labelled_only)
+    wanted = missing_images(store, project_id, backbone, size, labelled_only=labelled_only)
     if not wanted:
         return 0
     until = time.monotonic() + CHUNK_SECONDS
@@ -87,6 +91,27 @@ def embed_chunk(
     return done
 
 
+def missing_images(
+    store: Store, project_id: int, backbone: str, size: int, *, labelled_only: bool
+) -> list[Wanted]:
+    """The next images that lack an embedding, at most ``size``."""
+    with store.read() as session:
+        query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
+        return [Wanted(*row) for row in session.execute(query)]
+
+
+def remember(store: Store, results: Sequence[Fetched]) -> None:
+    """Write down which bytes each source led to, or why to none and when to try again."""
+    with store.write() as session:
+        _remember(session, results)
+
+
+def keep_embeddings(store: Store, vectors: Mapping[str, NDArray[Any]], backbone: str) -> None:
+    """Keep embeddings by digest; one that is there stays."""
+    with store.write(alone=False) as session:
+        _keep(session, vectors, backbone)
+
+
 def embed_images(
     store: Store, engine: LocalEngine, images: dict[str, Image], backbone: str
 ) -> None:
@@ -96,20 +121,17 @@ def embed_images(
     began = time.perf_counter()
     vectors = engine.embed(list(images.values()), backbone)
     count_embedded(len(images), time.perf_counter() - began)
-    with store.write(alone=False) as session:
-        _keep(session, dict(zip(images, vectors, strict=True)), backbone)
+    keep_embeddings(store, dict(zip(images, vectors, strict=True)), backbone)
 
 
 def remember_failure(store: Store, source: str, error: ImageError) -> None:
     """Write down why an image cannot be had, and when to try again."""
-    with store.write() as session:
-        _remember(session, [Fetched(source, None, None, error)])
+    remember(store, [Fetched(source, None, None, error)])
 
 
 def remember_digest(store: Store, source: str, digest: str) -> None:
     """Write down which bytes a URI led to."""
-    with store.write() as session:
-        _remember(session, [Fetched(source, digest, None, None)])
+    remember(store, [Fetched(source, digest, None, None)])
 
 
 def to_bytes(vector: NDArray[Any]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from backend.champion import Champions
-from backend.engine import LocalEngine
+from backend.engine import Engine
 from backend.finetune_child import FineTuneSlot
 from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
@@ -28,7 +28,7 @@ class Tools:
     client: LabelStudio
     fetcher: ImageFetcher
     copies: WorkingCopies
-    engine: LocalEngine
+    engine: Engine
     champions: Champions
     leases: Leases
     pace: Pace
