@@ -110,8 +110,8 @@ def labelled_images(
         found.embeddings[fits],
         encode_targets([each for each, kept in zip(said, fits, strict=True) if kept], control),
         found.in_audit(audit_share)[fits],
-        np.array(found.digests, dtype="U64")[fits],
-        np.array(found.leaders, dtype="U64")[fits],
+        found.digests[fits].astype("U64"),
+        found.leaders[fits].astype("U64"),
     )
 
 

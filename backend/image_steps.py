@@ -6,6 +6,8 @@ found by the original backbone; a fine-tuned network embeds what it serves besid
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 
 from sqlalchemy import func, select
@@ -39,6 +41,7 @@ class ImageSteps:
         self.project_id = project_id
         self._say = say
         self._wake_before = wake_before
+        self._embedded = False
 
     def embed_labelled(self) -> bool:
         """Embed the next images that have a label."""
@@ -46,7 +49,9 @@ class ImageSteps:
 
     def embed_pool(self) -> bool:
         """Embed the next images."""
-        return self._embed(labelled_only=False)
+        done = self._embed(labelled_only=False)
+        self._embedded = not done
+        return done
 
     def group_labelled(self) -> bool:
         """Find the groups of what is to be learned from."""
@@ -54,7 +59,7 @@ class ImageSteps:
 
     def group_many(self) -> bool:
         """Find groups while images are still being embedded, when many wait for theirs."""
-        if not self._is_asked():
+        if self._complete is not None or not self._is_asked():
             return False
         with self.tools.store.read() as session:
             waiting = count_ungrouped(session, self.project_id, self.tools.engine.backbone)
@@ -67,7 +72,30 @@ class ImageSteps:
 
     def group_rest(self) -> bool:
         """Find the groups of all that is embedded."""
-        return self._group(labelled_only=False)
+        done = self._group(labelled_only=False)
+        if not done and self._embedded and self._complete is None:
+            with self.tools.store.read() as session:
+                retry = next_retry(session, self.project_id)
+            until = time.time() + self.tools.settings.poll_seconds
+            retry = math.inf if retry is None else retry
+            calm, what = self.tools.calm, ("images", *self._backbones)
+            calm.keep(self.project_id, what, retry, min(until, retry))
+        return done
+
+    @property
+    def _backbones(self) -> list[str]:
+        # The original first: what it has not seen has no group, and is neither learned nor served.
+        tuned = self.tuned()
+        return [self.tools.engine.backbone, *([tuned.identity] if tuned else [])]
+
+    @property
+    def _complete(self) -> float | None:
+        """When the next image is tried again, if each was lately found to be embedded and in its
+        group, or to have failed."""
+        if not self.tools.engine.loaded:
+            return None
+        retry: float | None = self.tools.calm.find(self.project_id, ("images", *self._backbones))
+        return retry
 
     def tuned(self) -> TunedNetwork | None:
         """The fine-tuned network that the champion reads, where it reads one that is of use."""
@@ -83,15 +111,16 @@ class ImageSteps:
             return not project.gone and bool(controls_of(project))
 
     def _embed(self, *, labelled_only: bool) -> bool:
+        retry = self._complete
+        if retry is not None:
+            self._wake_before(retry)
+            return False
         if not self._is_asked():
             return False
         tools = self.tools
         if not tools.engine.loaded:
             self._say(f"loading {tools.settings.backbone}")
-        tuned = self.tuned()
-        # The original first: what it has not seen has no group, and is neither learned nor served.
-        backbones = [tools.engine.backbone, *([tuned.identity] if tuned else [])]
-        return any(self._embed_by(each, labelled_only=labelled_only) for each in backbones)
+        return any(self._embed_by(each, labelled_only=labelled_only) for each in self._backbones)
 
     def _embed_by(self, backbone: str, *, labelled_only: bool) -> bool:
         tools = self.tools
@@ -113,14 +142,18 @@ class ImageSteps:
             backbone=backbone,
             progress=tools.watch.progress,
         )
+        if done:
+            tools.calm.disturb(self.project_id)
         return done > 0
 
     def _group(self, *, labelled_only: bool) -> bool:
         tools = self.tools
-        if not self._is_asked():
+        if self._complete is not None or not self._is_asked():
             return False
         backbone = tools.engine.backbone
         done = group_images(
             tools.store, tools.leases, self.project_id, backbone, labelled_only=labelled_only
         )
+        if done:
+            tools.calm.disturb(self.project_id)
         return done > 0

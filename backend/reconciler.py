@@ -42,6 +42,8 @@ from model.artifact import Artifact
 log = logging.getLogger(__name__)
 
 SOON = 0.1
+WORTH_TELLING = 0.01
+"""Seconds from which on a step that had nothing to do is told of all the same."""
 COMPARE_ALL_SECONDS = 3600.0
 """How often everything is compared, not only what Label Studio dates as changed."""
 
@@ -97,11 +99,15 @@ class Reconciler:
     def _do(self, name: str, step: Callable[[], bool]) -> bool:
         """Do a step. What it logs names the requests whose hints were followed in this turn."""
         with log_context(**following(self._following)):
+            began = time.perf_counter()
             try:
                 done = step()
             except Exception:
                 STEPS.labels(name, "failed").inc()
                 raise
+            seconds = time.perf_counter() - began
+            if done or seconds > WORTH_TELLING:
+                log.debug("project %d: %s took %.3f s", self.project_id, name, seconds)
         if done:
             STEPS.labels(name, "done").inc()
         return done
@@ -133,6 +139,8 @@ class Reconciler:
             report = look_at_tasks(
                 self.tools.store, self.tools.client, self.project_id, look.task_ids, self._fence
             )
+        if report.moved or look is None or look.everything or overdue:
+            self.tools.calm.disturb(self.project_id)
         if look is not None:
             forget_hints(self.tools.store, self.project_id, look.last_id)
         if report.added or report.removed or report.changed_labels:
@@ -203,6 +211,7 @@ class Reconciler:
             rival,
             project.champion,
             self._images.tuned(),
+            None,
         )
         TRAINING_SECONDS.labels(report.outcome).observe(time.perf_counter() - began)
         if report.version is not None:

@@ -1,44 +1,57 @@
 """Label Studio → tables: which tasks there are, which images they show, what people said of them.
 
-A look compares and writes only differences, so looking twice changes nothing. Either a whole look
-is committed or nothing of it. A trainer that fell silent while it looked writes nothing down: what
-it found may be older than what its successor did.
+A look compares and writes only differences, so looking twice changes nothing. A look at everything
+is committed some thousand tasks at a time, and that it was made, at its end: one that is cut short
+is made again. Any other is committed whole or not at all. A trainer that fell silent while it
+looked writes nothing down: what it found may be older than what its successor did.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
+import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend import labelstudio
+from backend.arrays import read_ints
 from backend.errors import LabelConfigError, LabelStudioNotFound
 from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.store import Store
 from backend.tables import Project, Task
-from backend.task_rows import remove_tasks, write_labels, write_tasks
+from backend.task_rows import Moves, remove_tasks, write_labels, write_tasks
+
+Item = TypeVar("Item")
 
 Fence = Callable[[Session], None]
 """Raises in a transaction where what was found out must not be written any more."""
 
+AT_ONCE = 5_000
+"""Tasks that are compared and committed together."""
 OVERLAP = timedelta(seconds=30)
 """Label Studio dates a change before it commits it; this far back is looked at again."""
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a look found: tasks seen, added and removed, labels that changed."""
+    """What a look found: tasks seen, added and removed, labels that changed.
+
+    ``moved``: how many tasks were added or removed, show another image, or are in the queue again.
+    """
 
     tasks: int
     added: int
     removed: int
     changed_labels: int
+    moved: int = 0
 
 
 def controls_of(project: Project) -> tuple[Control, ...]:
@@ -105,22 +118,28 @@ def look_at_everything(
     # Annotations first: a task annotated between the two requests is then seen as unfinished
     # once more, and put right by its own hint, instead of being taken for finished but unlabelled.
     annotations = dict(client.annotated(project_id))
-    tasks = list(client.tasks(project_id))
+    seen, newest, changed, moves = [np.zeros(0, dtype=np.int64)], "", 0, Moves()
+    for tasks in _batches(client.tasks(project_id), AT_ONCE):
+        seen.append(np.array([task.id for task in tasks], dtype=np.int64))
+        newest = max(newest, *(task.updated_at for task in tasks))
+        with store.write() as session:
+            fence(session)
+            moves += write_tasks(session, project_id, tasks, controls, annotations)
+            listed = {task.id: annotations.get(task.id, []) for task in tasks}
+            changed += write_labels(session, project_id, controls, listed)
     with store.write() as session:
         fence(session)
-        known = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
-        seen = {task.id for task in tasks}
-        write_tasks(session, project_id, tasks, controls, annotations)
-        remove_tasks(session, project_id, known - seen)
-        changed = write_labels(
-            session, project_id, controls, {t: annotations.get(t, []) for t in seen}
-        )
+        query = select(Task.id).where(Task.project_id == project_id).order_by(Task.id)
+        known, there = read_ints(session, query)[:, 0], np.concatenate(seen)
+        gone = np.setdiff1d(known, there)
+        remove_tasks(session, project_id, set(gone.tolist()))
         project = session.get_one(Project, project_id)
         project.looked_at = started
         # Labels of a config that changed meanwhile are those of the one before.
         project.compared_at = started if controls_of(project) == controls else None
-        project.cursor = max((task.updated_at for task in tasks), default="")
-    return SyncReport(len(seen), len(seen - known), len(known - seen), changed)
+        project.cursor = newest
+    moved = moves.moved + len(gone)
+    return SyncReport(len(there), moves.added, len(gone), changed, moved)
 
 
 def look_at_changes(
@@ -142,7 +161,7 @@ def look_at_changes(
     present = client.task_ids(project_id)
     if unseen := present - known - found.keys():
         found |= client.task_annotations(project_id, sorted(unseen))
-    report = _write_found(store, project_id, found, known - present, known, fence)
+    report = _write_found(store, project_id, found, known - present, fence)
     newest = max((task.updated_at for task, _ in found.values()), default=project.cursor)
     with store.write() as session:
         fence(session)
@@ -163,7 +182,7 @@ def look_at_tasks(
     with store.read() as session:
         query = select(Task.id).where(Task.project_id == project_id, Task.id.in_(task_ids))
         known = set(session.scalars(query))
-    return _write_found(store, project_id, found, known - found.keys(), known, fence)
+    return _write_found(store, project_id, found, known - found.keys(), fence)
 
 
 def _write_found(
@@ -171,14 +190,22 @@ def _write_found(
     project_id: int,
     found: Mapping[int, tuple[labelstudio.Task, Sequence[Annotation]]],
     removed: set[int],
-    known: set[int],
     fence: Fence,
 ) -> SyncReport:
     annotations = {task_id: listed for task_id, (_, listed) in found.items()}
     with store.write() as session:
         fence(session)
         controls = controls_of(session.get_one(Project, project_id))
-        write_tasks(session, project_id, [t for t, _ in found.values()], controls, annotations)
+        tasks = [task for task, _ in found.values()]
+        moves = write_tasks(session, project_id, tasks, controls, annotations)
         remove_tasks(session, project_id, removed)
         changed = write_labels(session, project_id, controls, annotations)
-    return SyncReport(len(found), len(found.keys() - known), len(removed), changed)
+    moved = moves.moved + len(removed)
+    return SyncReport(len(found), moves.added, len(removed), changed, moved)
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of up to ``size`` of the items, in order."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

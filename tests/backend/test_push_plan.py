@@ -7,7 +7,6 @@ import pytest
 
 from backend.lease import Leases
 from backend.push import Pace
-from backend.push_plan import PushPlan
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import ImageSource, Task, TaskImage
@@ -61,7 +60,8 @@ def test_the_unlabelled_are_pushed_in_order_and_audit_images_unticked(
 
 def test_only_what_is_missing_ispushed(learned: Tables, settings: Settings) -> None:
     pushed(learned, plan(learned, settings))
-    assert plan(learned, settings) == PushPlan(1, 0, [])
+    found = plan(learned, settings)
+    assert (found.name, found.predictions) == ("v1", [])
     learned.task(61, np.eye(3, 16)[0])
     learned.task(62)
     found = plan(learned, settings)
@@ -95,7 +95,7 @@ def test_an_image_that_is_mended_gets_its_place(learned: Tables, settings: Setti
     found = plan(learned, settings)
     assert [task_id for task_id, _ in found.predictions] == [40]
     assert found.predictions[0][1].score < 1
-    assert found.replaced == {40}
+    assert found.plan.replaced == {40}
 
 
 def test_a_task_without_an_image_is_served_last(learned: Tables, settings: Settings) -> None:
@@ -129,6 +129,6 @@ def test_an_image_found_broken_before_anything_is_learned_goes_last(
     found = plan(tables, settings)
     ((task_id, prediction),) = found.predictions
     assert (task_id, prediction.score, prediction.result) == (9, 1.0, [])
-    assert found.replaced == {9}
+    assert found.plan.replaced == {9}
     pushed(tables, found)
     assert plan(tables, settings).predictions == []
