@@ -22,16 +22,21 @@ def in_parts(session: Session, query: Select[*tuple[Any, ...]]) -> Iterator[Sequ
 
 def read_ints(session: Session, query: Select[*tuple[Any, ...]]) -> NDArray[np.int64]:
     """(n, columns) int64 the rows of a query for whole numbers and flags."""
-    width = len(query.selected_columns)
-    parts = [np.array(rows, dtype=np.int64) for rows in in_parts(session, query)]
-    return np.concatenate([*parts, np.empty((0, width), dtype=np.int64)])
+    return _read(session, query, np.dtype(np.int64))
 
 
 def read_floats(session: Session, query: Select[*tuple[Any, ...]]) -> NDArray[np.float64]:
     """(n, columns) float64 the rows of a query for numbers, NaN where there is none."""
-    width = len(query.selected_columns)
-    parts = [np.array(rows, dtype=np.float64) for rows in in_parts(session, query)]
-    return np.concatenate([*parts, np.empty((0, width), dtype=np.float64)])
+    return _read(session, query, np.dtype(np.float64))
+
+
+def _read(session: Session, query: Select[*tuple[Any, ...]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    parts = [np.empty((0, len(query.selected_columns)), dtype=dtype)]
+    for rows in in_parts(session, query):
+        parts.append(
+            np.column_stack([np.array(column, dtype) for column in zip(*rows, strict=True)])
+        )
+    return np.concatenate(parts)
 
 
 class Images:

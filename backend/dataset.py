@@ -94,7 +94,8 @@ def labelled_images(
         Label.control == control.name,
         Label.status == AGREED,
     )
-    found = known_images(session, project.id, control.data_key, backbone, labelled)
+    key = control.data_key
+    found = known_images(session, project.id, key, backbone, labelled, with_digests=True)
     agreed = select(Label.task_id, Label.choices).where(
         Label.project_id == project.id,
         Label.control == control.name,

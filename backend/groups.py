@@ -33,14 +33,14 @@ class KnownImages:
 
     ``task_ids``    (n,) int64, ascending
     ``embeddings``  (n, width) float16
-    ``digests``     (n,) bytes, the SHA-256 of the images
     ``leaders``     (n,) bytes, of each image the SHA-256 of the one that leads its group
+    ``digests``     (n,) bytes, the SHA-256 of the images; (0,) where they were not asked for
     """
 
     task_ids: NDArray[np.int64]
     embeddings: NDArray[np.float16]
-    digests: NDArray[np.bytes_]
     leaders: NDArray[np.bytes_]
+    digests: NDArray[np.bytes_]
 
     def in_audit(self, share: float) -> NDArray[np.bool_]:
         """(n,) which images are in the audit set."""
@@ -55,6 +55,7 @@ def known_images(
     data_key: str,
     backbone: str,
     *conditions: ColumnElement[bool],
+    with_digests: bool = False,
 ) -> KnownImages:
     """The known images, with their embeddings by the network ``backbone``.
 
@@ -64,13 +65,16 @@ def known_images(
     of_key = (TaskImage.project_id == project_id, TaskImage.data_key == data_key, *conditions)
     most = session.scalar(select(func.count()).select_from(TaskImage).where(*of_key)) or 0
     images, task_ids = Images(most), [np.zeros(0, dtype=np.int64)]
-    columns = (TaskImage.task_id, Embedding.vector, Embedding.digest, ImageGroup.leader)
+    columns = [TaskImage.task_id, Embedding.vector, ImageGroup.leader]
+    if with_digests:
+        columns.append(Embedding.digest)
     query = _known(select(*columns), project_id, backbone).where(*of_key)
     for rows in in_parts(session, query.order_by(TaskImage.task_id)):
         numbers, *found = zip(*rows, strict=True)
         task_ids.append(np.array(numbers, dtype=np.int64))
         images.add(*found)
-    return KnownImages(np.concatenate(task_ids), images.vectors, *images.names(2))
+    names = images.names(1 + with_digests)
+    return KnownImages(np.concatenate(task_ids), images.vectors, names[0], names[1:].ravel())
 
 
 def known_task_ids(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,23 +45,24 @@ class KnownTasks:
 
     ``task_ids``  (n,) int64, ascending
     ``images``    by data key
-    ``groups``    (n, data keys) int64, a number for each group that an image of the task is in;
-                  -1 where it lacks the image
-    ``audit``     (n,) bytes, the leader of the first of these that is in the audit set; empty where
-                  none is
+    ``leaders``   (g,) bytes, those of all groups
+    ``groups``    (n, data keys) int64, the positions in ``leaders`` of those that the images of a
+                  task are in; -1 where it lacks the image
+    ``audit``     (n,) int64, the first of these that is in the audit set; -1 where none is
     ``states``    those of all tasks of the project, known or not
     """
 
     task_ids: NDArray[np.int64]
     images: Mapping[str, KnownImages]
+    leaders: NDArray[np.bytes_]
     groups: NDArray[np.int64]
-    audit: NDArray[np.bytes_]
+    audit: NDArray[np.int64]
     states: TaskStates
 
     @property
     def in_audit(self) -> NDArray[np.bool_]:
         """(n,) which tasks are in the audit set."""
-        return np.asarray(self.audit != b"", dtype=np.bool_)
+        return np.asarray(self.audit >= 0)
 
     @property
     def is_labelled(self) -> NDArray[np.bool_]:
@@ -87,18 +88,21 @@ def known_tasks(
     parts = list(images.values())
     found = [part.task_ids for part in parts] or [np.zeros(0, dtype=np.int64)]
     ids = np.unique(np.concatenate(found))
-    leaders = [part.leaders for part in parts] or [np.zeros(0, dtype=DIGEST)]
-    numbers = np.unique(np.concatenate(leaders), return_inverse=True)[1]
+    names = [part.leaders for part in parts] or [np.zeros(0, dtype=DIGEST)]
+    leaders, numbers = np.unique(np.concatenate(names), return_inverse=True)
     groups = np.full((len(ids), len(parts)), -1, dtype=np.int64)
-    audit = np.zeros(len(ids), dtype=DIGEST)
+    audit = np.full(len(ids), -1, dtype=np.int64)
     begin = 0
     for column, part in enumerate(parts):
         at = np.searchsorted(ids, part.task_ids)
         groups[at, column] = numbers[begin : begin + len(at)]
         begin += len(at)
-        new = part.in_audit(audit_share) & (audit[at] == b"")
-        audit[at[new]] = part.leaders[new]
-    return KnownTasks(ids, images, groups, audit, task_states(session, project.id))
+        new = part.in_audit(audit_share) & (audit[at] < 0)
+        audit[at[new]] = groups[at[new], column]
+    # They are among all leaders now, and a million of them take 64 MB.
+    images = {key: replace(part, leaders=part.leaders[:0]) for key, part in images.items()}
+    states = task_states(session, project.id)
+    return KnownTasks(ids, images, leaders, groups, audit, states)
 
 
 def task_states(session: Session, project_id: int) -> TaskStates:

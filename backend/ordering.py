@@ -110,13 +110,13 @@ class _Queue:
     """The m tasks that an order places, by number.
 
     ``task_ids``   (m,) int64, ascending
-    ``audit``      (m,) bytes, the leader of the audit group; empty where it is in none
+    ``audit``      (m,) places among the audit images, in [0, 1); NaN where it is none
     ``behind``     (m,) which are near-duplicates of what stands before, or were skipped
     ``half_done``  (m,) which have an annotation and wait for another
     """
 
     task_ids: NDArray[np.int64]
-    audit: NDArray[np.bytes_]
+    audit: NDArray[np.float64]
     behind: NDArray[np.bool_]
     half_done: NDArray[np.bool_]
 
@@ -129,28 +129,28 @@ class _Queue:
         groups = np.full((len(task_ids), known.groups.shape[1]), -1, dtype=np.int64)
         groups[is_known] = known.groups[place]
         groups[half_done] = -1
-        audit = np.zeros(len(task_ids), dtype=known.audit.dtype)
-        audit[is_known] = known.audit[place]
+        groups_drawn = np.full(len(task_ids), -1, dtype=np.int64)
+        groups_drawn[is_known] = known.audit[place]
+        audit = np.full(len(task_ids), np.nan)
+        for position in np.flatnonzero(groups_drawn >= 0).tolist():
+            audit[position] = audit_place(known.leaders[groups_drawn[position]].decode())
         taken = np.unique(known.groups[known.is_labelled])
         skipped = (states.skips > 0) & ~half_done
         return cls(task_ids, audit, twins(groups, taken[taken >= 0]) | skipped, half_done)
 
     def candidates(self) -> NDArray[np.int64]:
         """The tasks that may be picked."""
-        free = ~(self.behind | self.half_done) & np.asarray(self.audit == b"")
+        free = ~(self.behind | self.half_done) & np.isnan(self.audit)
         return np.asarray(self.task_ids[free])
 
     def line_up(
         self, own: NDArray[np.float64], picks: Sequence[int], known: KnownTasks, pace: float
     ) -> Line:
-        places = np.full(len(self.task_ids), np.nan)
-        for position in np.flatnonzero(self.audit != b"").tolist():
-            places[position] = audit_place(self.audit[position].decode())
         labelled = known.is_labelled
         return line_up(
             own,
             picks=np.searchsorted(self.task_ids, np.array(picks, dtype=np.int64)),
-            audit_places=places,
+            audit_places=self.audit,
             behind=self.behind,
             audit_served=int((labelled & known.in_audit).sum()),
             served=int(labelled.sum()),

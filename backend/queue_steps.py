@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from backend import labelstudio
 from backend.groups import count_known
 from backend.hints import newest_hints
 from backend.ordering import make_order
@@ -50,13 +51,11 @@ class QueueSteps:
 
         return Pushing(tools.store, tools.client, tools.leases, tools.pace, self._say, hint_waits)
 
-    def restore(self) -> None:
-        """Label Studio forgets our order when a backend is connected by hand: it is told again."""
-        project = self._project()
-        if project.gone or not project.served:
-            return
-        remote = self.tools.client.project(self.project_id)
-        if remote.model_version != project.served or remote.sampling != SAMPLING:
+    def restore(self, remote: labelstudio.Project) -> None:
+        """Label Studio, as it was just seen, forgets our order when a backend is connected by hand:
+        it is told again."""
+        served = self._project().served
+        if served and (remote.model_version != served or remote.sampling != SAMPLING):
             with self.tools.store.write() as session:
                 self.tools.leases.check(session, self.project_id)
                 session.get_one(Project, self.project_id).served = ""

@@ -132,8 +132,8 @@ class Reconciler:
         if look is None or look.everything or overdue:
             self._say("comparing with Label Studio")
             report = self._look_widely(project)
-            self._queue.restore()
-            if not self._project().gone:
+            if report.remote is not None:
+                self._queue.restore(report.remote)
                 self._webhooks.mend()
         else:
             report = look_at_tasks(
@@ -155,12 +155,10 @@ class Reconciler:
             log.debug("project %d: nothing has changed", self.project_id)
 
     def _look_widely(self, project: Project) -> SyncReport:
-        compared = project.compared_at
+        compared, tools = project.compared_at, self.tools
         if compared is None or compared + COMPARE_ALL_SECONDS <= time.time():
-            look = look_at_everything
-        else:
-            look = look_at_changes
-        return look(self.tools.store, self.tools.client, self.project_id, self._fence)
+            return look_at_everything(tools.store, tools.client, self.project_id, self._fence)
+        return look_at_changes(tools.store, tools.client, self.project_id, self._fence)
 
     def _train(self) -> bool:
         tools = self.tools

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -45,6 +45,7 @@ class SyncReport:
     """What a look found: tasks seen, added and removed, labels that changed.
 
     ``moved``: how many tasks were added or removed, show another image, or are in the queue again.
+    ``remote``: the project, where it was looked at.
     """
 
     tasks: int
@@ -52,6 +53,7 @@ class SyncReport:
     removed: int
     changed_labels: int
     moved: int = 0
+    remote: labelstudio.Project | None = None
 
 
 def controls_of(project: Project) -> tuple[Control, ...]:
@@ -66,10 +68,19 @@ def unfenced(session: Session) -> None:
     """Let everything be written."""
 
 
+@dataclass(frozen=True)
+class ProjectLook:
+    """A project as Label Studio has it, None where it is gone; ``changed``: the controls changed,
+    so that all must be looked at."""
+
+    remote: labelstudio.Project | None
+    changed: bool = False
+
+
 def look_at_project(
     store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
-) -> bool:
-    """Refresh title and config. True when the controls changed, so that all must be looked at."""
+) -> ProjectLook:
+    """Refresh title and config."""
     try:
         remote = client.project(project_id)
     except LabelStudioNotFound:
@@ -77,11 +88,11 @@ def look_at_project(
             fence(session)
             project = session.get_one(Project, project_id)
             project.gone, project.looked_at = True, time.time()
-        return False
+        return ProjectLook(None)
     with store.write() as session:
         fence(session)
         project = session.get_one(Project, project_id)
-        return set_config(project, remote.title, remote.label_config)
+        return ProjectLook(remote, set_config(project, remote.title, remote.label_config))
 
 
 def set_config(project: Project, title: str, xml: str) -> bool:
@@ -105,11 +116,16 @@ def set_config(project: Project, title: str, xml: str) -> bool:
 
 
 def look_at_everything(
-    store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
+    store: Store,
+    client: LabelStudio,
+    project_id: int,
+    fence: Fence = unfenced,
+    seen_now: ProjectLook | None = None,
 ) -> SyncReport:
-    """Compare every task and every annotation of a project with the tables."""
+    """Compare every task and every annotation of a project with the tables; ``seen_now`` is what
+    :func:`look_at_project` has just found."""
     started = time.time()
-    look_at_project(store, client, project_id, fence)
+    seen_now = seen_now or look_at_project(store, client, project_id, fence)
     with store.read() as session:
         project = session.get_one(Project, project_id)
         controls = controls_of(project)
@@ -139,7 +155,7 @@ def look_at_everything(
         project.compared_at = started if controls_of(project) == controls else None
         project.cursor = newest
     moved = moves.moved + len(gone)
-    return SyncReport(len(there), moves.added, len(gone), changed, moved)
+    return SyncReport(len(there), moves.added, len(gone), changed, moved, seen_now.remote)
 
 
 def look_at_changes(
@@ -147,27 +163,34 @@ def look_at_changes(
 ) -> SyncReport:
     """Compare what changed since the last look, which Label Studio dates; deletions too."""
     started = time.time()
-    if look_at_project(store, client, project_id, fence):
-        return look_at_everything(store, client, project_id, fence)
+    seen_now = look_at_project(store, client, project_id, fence)
+    if seen_now.changed:
+        return look_at_everything(store, client, project_id, fence, seen_now)
+    if seen_now.remote is None:
+        return SyncReport(0, 0, 0, 0)
     with store.read() as session:
         project = session.get_one(Project, project_id)
-        if project.gone:
-            return SyncReport(0, 0, 0, 0)
-        known = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
+        query = select(Task.id).where(Task.project_id == project_id)
+        known = read_ints(session, query)[:, 0]
     if not project.cursor:
-        return look_at_everything(store, client, project_id, fence)
+        return look_at_everything(store, client, project_id, fence, seen_now)
     since = datetime.fromisoformat(project.cursor) - OVERLAP
     found = {task.id: (task, listed) for task, listed in client.changed_since(project_id, since)}
-    present = client.task_ids(project_id)
-    if unseen := present - known - found.keys():
-        found |= client.task_annotations(project_id, sorted(unseen))
-    report = _write_found(store, project_id, found, known - present, fence)
+    removed = set[int]()
+    new = len(found) - int(np.isin(list(found), known).sum())
+    # As many as there are: then nothing was deleted, and nobody has to list a million numbers.
+    if len(known) + new != seen_now.remote.task_number:
+        present, before = client.task_ids(project_id), set(known.tolist())
+        removed = before - present
+        if unseen := present - before - found.keys():
+            found |= client.task_annotations(project_id, sorted(unseen))
+    report = _write_found(store, project_id, found, removed, fence)
     newest = max((task.updated_at for task, _ in found.values()), default=project.cursor)
     with store.write() as session:
         fence(session)
         project = session.get_one(Project, project_id)
         project.looked_at, project.cursor = started, newest
-    return report
+    return replace(report, remote=seen_now.remote)
 
 
 def look_at_tasks(

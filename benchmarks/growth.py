@@ -1,11 +1,11 @@
 """What each step of the product costs as a pool grows, and the most memory that they take.
 
-    python -m benchmarks.growth --sizes 1000,10000,100000,1000000 --json growth.json --plot growth.svg
+    python -m benchmarks.growth --json growth.json --plot growth.svg
 
 For each size a database is written with made-up embeddings of 512 numbers, 500 labels and a version
-that learned them; the tasks come from a stand-in for Label Studio that makes them up one by one, and
-are written by the product's own look. Then a process of its own does one step after the other, the
-product's own functions on the real SQLite file. Its memory is VmHWM: all that it held at once,
+that learned them; the tasks come from a stand-in for Label Studio that makes them up one by one,
+and are written by the product's own look. Then a process of its own does one step after the other,
+the product's own functions on the real SQLite file. Its memory is VmHWM: all that it held at once,
 Python and libraries included. The database of a million takes 3 GB of disk, which are free again in
 the end.
 """
@@ -187,7 +187,8 @@ def measure(store: Store, settings: Settings, size: int) -> dict[str, Any]:
     """Seconds, seconds of the processors and megabytes at most, of each step."""
     found: dict[str, Any] = {}
     for name, work in steps(store, settings, size):
-        before, began, cpu = highest(reset=True), time.perf_counter(), time.process_time()
+        highest(reset=True)
+        began, cpu = time.perf_counter(), time.process_time()
         work()
         seconds, worked = time.perf_counter() - began, time.process_time() - cpu
         found[name] = {
@@ -196,7 +197,6 @@ def measure(store: Store, settings: Settings, size: int) -> dict[str, Any]:
             "megabytes": round(highest()),
         }
         say(f"{size:>9,} {name}: {seconds:.3f} s ({worked:.3f} s of work), {highest():.0f} MB")
-        del before
     return {"steps": found, "megabytes": max(each["megabytes"] for each in found.values())}
 
 
@@ -248,7 +248,7 @@ def plot(found: Mapping[int, Mapping[str, Any]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(9, 6))
     sizes = sorted(found)
-    names = [name for name in found[sizes[-1]]["steps"]]
+    names = list(found[sizes[-1]]["steps"])
     colours = pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
     for name, colour in zip(names, colours, strict=False):
         values = [found[size]["steps"][name]["cpu_seconds"] for size in sizes]
