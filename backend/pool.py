@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend.engine import LocalEngine
@@ -134,16 +134,20 @@ def count_images(session: Session, project_id: int, backbone: str | None) -> Poo
     sources = (
         select(TaskImage.source).where(TaskImage.project_id == project_id).distinct().subquery()
     )
-    # Each once, although several networks may have embedded it.
-    joined = select(func.count(distinct(sources.c.source))).select_from(sources)
-    known = joined.join(ImageSource, ImageSource.source == sources.c.source)
-    embedded = known.join(Embedding, Embedding.digest == ImageSource.digest)
-    if backbone:
-        embedded = embedded.where(Embedding.backbone == backbone)
-    failed = known.where(ImageSource.digest.is_(None), ImageSource.failure != "")
-    return PoolCounts(
-        session.scalar(joined) or 0, session.scalar(embedded) or 0, session.scalar(failed) or 0
+    # An image may have been embedded by several networks.
+    of_backbone = (Embedding.backbone == backbone,) if backbone else ()
+    has_embedding = exists().where(Embedding.digest == ImageSource.digest, *of_backbone)
+    has_failed = and_(ImageSource.digest.is_(None), ImageSource.failure != "")
+    query = (
+        select(func.count(), _how_many(has_embedding), _how_many(has_failed))
+        .select_from(sources)
+        .outerjoin(ImageSource, ImageSource.source == sources.c.source)
     )
+    return PoolCounts(*session.execute(query).one())
+
+
+def _how_many(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count(case((condition, 1)))
 
 
 def lacks_embeddings(session: Session, project_id: int, backbone: str) -> bool:
