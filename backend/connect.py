@@ -100,6 +100,7 @@ def _connect(
     say(f"tab “{QUEUE_TITLE}” shows the queue in the Data Manager")
     label_studio.update_project(project.id, sampling=SAMPLING, show_collab_predictions=True)
     say(f"“{BUTTON}” follows the queue, and gives each person an image of their own")
+    people = settings.label_studio_public_url or label_studio.url
     return ConnectReport(
         project=project.id,
         title=project.title,
@@ -110,7 +111,7 @@ def _connect(
         queue_tab=tab.id,
         controls=[control.name for control in config.controls],
         left_alone=list(config.ignored),
-        label_url=f"{label_studio.url}/projects/{project.id}/data?tab={tab.id}",
+        label_url=f"{people}/projects/{project.id}/data?tab={tab.id}",
         button=BUTTON,
         warnings=queue_warnings(project),
     )

@@ -1,7 +1,7 @@
 """The one table of settings: name, type, default, meaning.
 
-Every setting is an environment variable: ``TIEBREAK_`` and the name in capitals, except the four
-that other programs share (``LABEL_STUDIO_URL``, ``LABEL_STUDIO_API_KEY``, ``DATABASE_URL``,
+Every setting is an environment variable: ``TIEBREAK_`` and the name in capitals, except those
+that other programs share (``LABEL_STUDIO_URL`` and its like, ``DATABASE_URL``,
 ``MLFLOW_TRACKING_URI``). Those that are secret may stand in a file instead: see
 :mod:`backend.secret_files`.
 
@@ -65,7 +65,7 @@ class Settings(
         files = SecretFiles(settings_cls, {name: variable_name(name) for name in SECRETS})
         return init_settings, env_settings, files
 
-    @field_validator("label_studio_url", "public_url")
+    @field_validator("label_studio_url", "label_studio_public_url", "public_url")
     @classmethod
     def _http_address(cls, value: str | None) -> str | None:
         if not value:

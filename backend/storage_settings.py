@@ -13,6 +13,11 @@ class StorageSettings(BaseModel):
     label_studio_url: str | None = Field(
         None, validation_alias="LABEL_STUDIO_URL", description="Address of Label Studio"
     )
+    label_studio_public_url: str | None = Field(
+        None,
+        validation_alias="LABEL_STUDIO_PUBLIC_URL",
+        description="Address under which people open Label Studio, where that is another one",
+    )
     label_studio_api_key: SecretStr | None = Field(
         None,
         validation_alias="LABEL_STUDIO_API_KEY",
@@ -34,6 +39,11 @@ class StorageSettings(BaseModel):
     data_dir: Path = Field(
         Path(".tiebreak"), description="Folder for the database, versions and working copies"
     )
+
+    @property
+    def label_studio_link(self) -> str | None:
+        """Address of Label Studio for people's browsers."""
+        return self.label_studio_public_url or self.label_studio_url
 
     @property
     def database_address(self) -> str:

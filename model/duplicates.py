@@ -85,10 +85,19 @@ class _Groups:
 
     def unit(self, positions: NDArray[np.int64]) -> Array:
         """Power-normalised rows at these positions of both arrays stacked."""
+        return power_normalise(self._at(positions))
+
+    def rooted(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Signed square roots of the rows at these positions, in double precision."""
+        rows = self._at(positions).astype(np.float64)
+        return np.asarray(np.sign(rows) * np.sqrt(np.abs(rows)))
+
+    def _at(self, positions: NDArray[np.int64]) -> NDArray[np.floating]:
         inside = positions < self.m
-        found = np.empty((len(positions), self.rows.shape[1]), dtype=np.float32)
-        found[inside] = power_normalise(self.before[positions[inside]])
-        found[~inside] = power_normalise(self.rows[positions[~inside] - self.m])
+        kind = np.result_type(self.before, self.rows)
+        found = np.empty((len(positions), self.rows.shape[1]), dtype=kind)
+        found[inside] = self.before[positions[inside]]
+        found[~inside] = self.rows[positions[~inside] - self.m]
         return found
 
     def led(self) -> NDArray[np.int64]:
@@ -101,12 +110,12 @@ class _Groups:
 
     def _lead(self, block: NDArray[np.int64]) -> NDArray[np.int64]:
         """The leaders of the next rows, when all before them have theirs."""
-        unit = self.unit(block)
-        nearest, leader = self._nearest(unit, block, np.flatnonzero(self.leads[: block[0]]))
+        rooted = self.rooted(block)
+        nearest, leader = self._nearest(rooted, block, np.flatnonzero(self.leads[: block[0]]))
         for i, others in self._near_in_block(block):
             others = others[leader[others] == block[others]]
             if others.size:
-                near = _cosines(unit[i], unit[others])
+                near = _cosines(rooted[i], rooted[others])
                 best = int(near.argmax())
                 if near[best] >= self.similarity and near[best] > nearest[i]:
                     leader[i] = block[others[best]]
@@ -114,7 +123,7 @@ class _Groups:
         return leader
 
     def _nearest(
-        self, unit: Array, block: NDArray[np.int64], others: NDArray[np.int64]
+        self, rooted: NDArray[np.float64], block: NDArray[np.int64], others: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Of each row of a block, how near the nearest leader before the block is, and which it is.
 
@@ -128,7 +137,7 @@ class _Groups:
             for pairs in range(0, len(rows), _PAIRS):
                 row, column = rows[pairs : pairs + _PAIRS], columns[pairs : pairs + _PAIRS]
                 known, where = np.unique(column, return_inverse=True)
-                near = _cosines(unit[row], self.unit(some[known])[where])
+                near = _cosines(rooted[row], self.rooted(some[known])[where])
                 # The nearest last, and of equally near ones the earliest.
                 order = np.lexsort((-column, near))
                 better = order[near[order] >= self.similarity]
@@ -144,9 +153,8 @@ class _Groups:
             yield i, np.flatnonzero(near[i])
 
 
-def _cosines(one: Array, other: Array) -> NDArray[np.float64]:
-    """(n,) cosine of rows with rows, or of one row with rows, in double precision."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
+def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) cosine of rows with rows, or of one row with rows."""
     lengths = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
     # Rounded, so that copies are exactly 1, and leaders that are equally near are equal.
     cosines = (a * b).sum(axis=-1) / np.where(lengths > 0, lengths, 1)

@@ -26,7 +26,7 @@ def status() -> str:
         rows = session.scalars(select(Project).order_by(Project.id)).all()
         statuses = [project_status(session, row, settings.lease_seconds) for row in rows]
     return render_template(
-        "status.html", projects=statuses, label_studio_url=settings.label_studio_url
+        "status.html", projects=statuses, label_studio_url=settings.label_studio_link
     )
 
 

@@ -20,7 +20,7 @@ def by_brute_force(rows: np.ndarray, similarity: float) -> list[int]:
     leaders: list[int] = []
     found = []
     for i, row in enumerate(unit):
-        near = np.round(unit[leaders] @ row, 7) if leaders else np.zeros(1)
+        near = np.round(unit[leaders] @ row, 9) if leaders else np.zeros(1)
         best = int(near.argmax())
         if leaders and near[best] >= similarity:
             found.append(leaders[best])

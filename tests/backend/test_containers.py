@@ -1,0 +1,118 @@
+"""The container files, as far as they can be read without an engine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from backend.settings import SECRETS, Settings, variable_name
+
+REPOSITORY = Path(__file__).parents[2]
+DOCKERFILE = REPOSITORY / "Dockerfile"
+COMPOSE = REPOSITORY / "docker-compose.yml"
+PAGE = REPOSITORY / "docs" / "docker.md"
+BIN = Path(sys.executable).parent
+TRAINERS = {"trainer": "cpu", "trainer-gpu": "gpu"}
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    return dict(yaml.safe_load(COMPOSE.read_text())["services"])
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_linter_has_nothing_to_say_of_the_dockerfile() -> None:
+    run(str(BIN / "hadolint"), "--no-color", str(DOCKERFILE))
+
+
+def test_the_compose_file_is_one() -> None:
+    schema = ("--builtin-schema", "vendor.compose-spec")
+    run(str(BIN / "check-jsonschema"), *schema, str(COMPOSE))
+
+
+@pytest.mark.parametrize("script", ["label-studio", "install-cpu", "trainer-health"])
+def test_scripts_are_shell(script: str) -> None:
+    path = REPOSITORY / "docker" / script
+    assert path.stat().st_mode & 0o111
+    run("sh", "-n", str(path))
+
+
+def test_what_is_built_and_copied_is_there(services: dict[str, dict[str, Any]]) -> None:
+    text = DOCKERFILE.read_text()
+    stages = re.findall(r"^FROM \S+ AS (\S+)", text, re.M)
+    assert {s["build"]["target"] for s in services.values() if "build" in s} <= {*stages}
+    for line in re.findall(r"^COPY (?!--)(.+)$", text, re.M):
+        for source in line.split()[:-1]:
+            assert (REPOSITORY / source).exists(), source
+    kept = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().split() if "!" in line}
+    copied = {source.split("/")[0] for source in re.findall(r"^COPY (?!--)(\S+)", text, re.M)}
+    assert copied <= kept
+
+
+def test_every_variable_of_tiebreak_is_a_setting(services: dict[str, dict[str, Any]]) -> None:
+    known = {variable_name(name) for name in Settings.model_fields}
+    known |= {variable_name(name) + "_FILE" for name in SECRETS}
+    for name in ("backend", *TRAINERS):
+        assert {*services[name]["environment"]} <= known
+
+
+def test_server_and_trainers_share_settings_and_data(services: dict[str, dict[str, Any]]) -> None:
+    backend = services["backend"]
+    for name, profile in TRAINERS.items():
+        trainer = services[name]
+        assert trainer["profiles"] == [profile]
+        assert trainer["command"] == ["trainer"]
+        assert trainer["depends_on"].keys() == {"backend", "label-studio", "postgres"}
+        for shared in ("environment", "volumes", "cap_drop", "read_only"):
+            assert trainer[shared] == backend[shared]
+    devices = services["trainer-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+
+
+def test_no_secret_and_no_open_port(services: dict[str, dict[str, Any]]) -> None:
+    for service in services.values():
+        for port in service.get("ports", ()):
+            assert port.startswith("${BIND:-127.0.0.1}:")
+        for name, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|TOKEN|SECRET|KEY|DATABASE_URL", name):
+                assert re.fullmatch(r"/run/.*|true", str(value)), name
+
+
+def test_the_page_names_each_service_and_each_variable(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    page = PAGE.read_text()
+    names = {*services, *re.findall(r"\$\{(\w+)", COMPOSE.read_text())}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_secrets_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, database = tmp_path / "ours", tmp_path / "database"
+    ours.mkdir()
+    database.mkdir()
+    monkeypatch.setenv("SECRETS_FOLDER", str(ours))
+    monkeypatch.setenv("DATABASE_SECRETS_FOLDER", str(database))
+    script = str(REPOSITORY / "docker" / "make_secrets.py")
+    run(sys.executable, script)
+    made = {path: path.read_text() for path in [*ours.iterdir(), *database.iterdir()]}
+    assert {path.name for path in made} == {
+        *("database_url", "label_studio_password", "label_studio_token", "postgres_password")
+    }
+    assert {path.stat().st_mode & 0o777 for path in ours.iterdir()} == {0o400}
+    password = made[database / "postgres_password"]
+    assert f":{password}@postgres/" in made[ours / "database_url"]
+    (ours / "label_studio_token").unlink()
+    run(sys.executable, script)
+    again = {path: path.read_text() for path in made}
+    assert again.pop(ours / "label_studio_token") != made.pop(ours / "label_studio_token")
+    assert again == made
