@@ -18,8 +18,8 @@ from model.queue import LAST_SCORE, queue_scores, shuffled_score
 from model.thresholds import NEUTRAL
 from model.uncertainty import uncertainty
 
-AT_ONCE = 65_536
-"""Rows whose uncertainty is computed at a time."""
+AT_ONCE = 16_384
+"""Images that are asked about at a time."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,12 @@ def current_classes(
 ) -> tuple[list[str], NDArray[Any]]:
     """The head's classes that the config still has, and their probabilities."""
     kept = [i for i, name in enumerate(head.classes) if name in control.classes]
-    probabilities = head.probabilities(vectors)[:, kept]
+    # Bit by bit: in single precision a million embeddings take twice the memory.
+    parts = [
+        head.probabilities(vectors[start : start + AT_ONCE])[:, kept]
+        for start in range(0, max(1, len(vectors)), AT_ONCE)
+    ]
+    probabilities = np.concatenate(parts)
     if not control.multiple and kept and len(kept) < len(head.classes):
         total = probabilities.sum(axis=1, keepdims=True)
         probabilities = np.where(total > 0, probabilities / np.maximum(total, 1e-12), 1 / len(kept))
