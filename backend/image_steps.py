@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 from sqlalchemy import func, select
 
 from backend.groups import count_ungrouped, group_images
-from backend.pool import count_images, embed_chunk, next_retry
+from backend.pool import PoolCounts, count_images, embed_chunk, first_missing, next_retry
 from backend.sync import controls_of
 from backend.tables import ImageGroup, Project
 from backend.tools import Tools
 from backend.tuned_networks import TunedNetwork, comparable, find_tuned, tuned_folder
 
 FEWEST_TO_GROUP = 128
+PROGRESS_SECONDS = 30.0
+"""How long the count of embedded images goes on without counting anew."""
 SHARE_TO_GROUP = 0.1
 """All leaders are read for each go at finding groups, so that goes get larger with the pool."""
 
@@ -124,13 +127,16 @@ class ImageSteps:
 
     def _embed_by(self, backbone: str, *, labelled_only: bool) -> bool:
         tools = self.tools
+        first = 0 if labelled_only else self._first_missing(backbone)
+        counts = None
         if not labelled_only:
+            counts = self._count(backbone)
             with tools.store.read() as session:
-                counts = count_images(session, self.project_id, backbone)
-                retry = next_retry(session, self.project_id)
+                self._wake_before(next_retry(session, self.project_id))
             if counts.embedded + counts.failed < counts.images:
                 self._say(f"embedding: {counts.embedded} of {counts.images} images")
-            self._wake_before(retry)
+        if first is None:
+            return False
         done = embed_chunk(
             tools.store,
             tools.fetcher,
@@ -141,10 +147,37 @@ class ImageSteps:
             workers=tools.settings.image_workers,
             backbone=backbone,
             progress=tools.watch.progress,
+            from_task=first,
         )
         if done:
             tools.calm.disturb(self.project_id)
+        if done and counts is not None:
+            counts = replace(counts, embedded=min(counts.embedded + done, counts.images))
+            self._keep(("progress", backbone), counts, PROGRESS_SECONDS)
+            self._keep(("missing", backbone), first, tools.settings.poll_seconds)
         return done > 0
+
+    def _first_missing(self, backbone: str) -> int | None:
+        """The first task whose image is to be embedded. The search goes on where it ended last, so
+        that a large pool is gone through once and not for each chunk; at the end once more from the
+        first task, for those that failed and are tried again."""
+        begin = self.tools.calm.find(self.project_id, ("missing", backbone)) or 0
+        with self.tools.store.read() as session:
+            first = first_missing(session, self.project_id, backbone, begin)
+            if first is None and begin:
+                first = first_missing(session, self.project_id, backbone, 0)
+        return first
+
+    def _count(self, backbone: str) -> PoolCounts:
+        """How far the embedding is; in the middle of it about."""
+        found: PoolCounts | None = self.tools.calm.find(self.project_id, ("progress", backbone))
+        if found is None or found.embedded + found.failed >= found.images:
+            with self.tools.store.read() as session:
+                found = count_images(session, self.project_id, backbone)
+        return found
+
+    def _keep(self, what: Hashable, value: object, seconds: float) -> None:
+        self.tools.calm.keep(self.project_id, what, value, time.time() + seconds)
 
     def _group(self, *, labelled_only: bool) -> bool:
         tools = self.tools

@@ -57,19 +57,18 @@ def embed_chunk(
     size: int = CHUNK,
     backbone: str | None = None,
     progress: Callable[[], None] = lambda: None,
+    from_task: int = 0,
 ) -> int:
     """Fetch and embed the next images that lack an embedding; how many were worked on.
 
     ``backbone``: identity of the network, by default the original. ``progress`` is called after
-    each image.
+    each image. ``from_task``: no task with a lower number is looked at.
     """
     backbone = backbone or engine.backbone
     with store.read() as session:
-        query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
-        wanted = [
-            (source, uri, task_id, digest)
-            for source, uri, task_id, digest in session.execute(query)
-        ]
+        query = _missing(project_id, backbone, from_task, labelled_only=labelled_only).limit(size)
+        # Several tasks may show the same image.
+        wanted = list({row[0]: tuple(row) for row in session.execute(query)}.values())
     if not wanted:
         return 0
     until = time.monotonic() + CHUNK_SECONDS
@@ -217,8 +216,15 @@ def _untouched(backbone: str) -> ColumnElement[bool]:
     )
 
 
+def first_missing(session: Session, project_id: int, backbone: str, from_task: int) -> int | None:
+    """The first task from that number on whose image is to be embedded now."""
+    row = session.execute(_missing(project_id, backbone, from_task, labelled_only=False).limit(1))
+    found = row.first()
+    return found[2] if found else None
+
+
 def _missing(
-    project_id: int, backbone: str, *, labelled_only: bool
+    project_id: int, backbone: str, from_task: int, *, labelled_only: bool
 ) -> Select[str, str, int, str | None]:
     untried = or_(
         _untouched(backbone),
@@ -227,14 +233,13 @@ def _missing(
     query = (
         select(
             TaskImage.source,
-            func.min(TaskImage.uri),
-            func.min(TaskImage.task_id),
-            func.min(ImageSource.digest),
+            TaskImage.uri,
+            TaskImage.task_id,
+            ImageSource.digest,
         )
         .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
-        .where(TaskImage.project_id == project_id, untried)
-        .group_by(TaskImage.source)
-        .order_by(func.min(TaskImage.task_id))
+        .where(TaskImage.project_id == project_id, TaskImage.task_id >= from_task, untried)
+        .order_by(TaskImage.task_id)
     )
     if labelled_only:
         query = query.where(

@@ -1,6 +1,6 @@
 """What each step of the product costs as a pool grows, and the most memory that they take.
 
-    python -m benchmarks.growth --json growth.json --plot growth.svg
+    python -m benchmarks.growth --json growth.json --plot growth.png
 
 For each size a database is written with made-up embeddings of 512 numbers, 500 labels and a version
 that learned them; the tasks come from a stand-in for Label Studio that makes them up one by one,
@@ -242,11 +242,10 @@ def plot(found: Mapping[int, Mapping[str, Any]], path: Path) -> None:
     """A line for each step on two logarithmic axes."""
     import matplotlib
 
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "growth"
+    matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(9, 6))
+    figure, axes = pyplot.subplots(figsize=(11, 6))
     sizes = sorted(found)
     names = list(found[sizes[-1]]["steps"])
     colours = pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
@@ -258,10 +257,14 @@ def plot(found: Mapping[int, Mapping[str, Any]], path: Path) -> None:
     axes.set_ylabel("seconds of the processors")
     axes.grid(which="major", alpha=0.3)
     axes.legend(
-        fontsize=7, loc="upper left", title="step (slope of the last stretch)", title_fontsize=7
+        fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        title="step (slope of the last stretch)",
+        title_fontsize=8,
     )
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:

@@ -13,13 +13,13 @@ and everything after the embedding is the real thing.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import statistics
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
-from typing import Any
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -91,28 +91,36 @@ def labelled(loop: Loop, project: int) -> dict[int, bool]:
         page += 1
 
 
-def profile(log: str, since: float) -> dict[str, float]:
-    """Where the seconds since a moment went, by the trainer's own log: its steps, how much of each
-    was waiting for Label Studio, and when the steps ended after the moment."""
+def profile(log: str, since: float, until: float) -> dict[str, float]:
+    """Where the seconds between two moments went, by the trainer's own log: its steps that ended by
+    then, how much of each was waiting for Label Studio, and what Label Studio took for the push."""
     found: dict[str, float] = {}
-    asked: list[tuple[float, str, float]] = []
+    asked: list[tuple[float, float]] = []
+
+    def add(name: str, seconds: float) -> None:
+        found[name] = round(found.get(name, 0.0) + seconds, 3)
+
     for line in log.splitlines():
         if call := CALL.match(line):
-            asked.append((_moment(call[1]), f"{call[2]} {call[3]}", float(call[4])))
+            ended, seconds = _moment(call[1]), float(call[4])
+            asked.append((ended, seconds))
+            if call[2] in ("POST", "PATCH") and since <= ended <= until:
+                add(f"push: {call[2]}", seconds)
         elif step := STEP.match(line):
             ended, seconds = _moment(step[1]), float(step[3])
             inside = [each for each in asked if ended - seconds - 0.002 <= each[0] <= ended]
             asked.clear()
-            if ended - seconds < since:
-                continue
-            name = step[2]
-            found[name] = round(found.get(name, 0.0) + seconds, 3)
-            waited = sum(each[2] for each in inside)
-            if waited:
-                key = f"{name}, of it Label Studio"
-                found[key] = round(found.get(key, 0.0) + waited, 3)
-            found[f"{name} ended at"] = round(ended - since, 3)
+            if since <= ended - seconds + 0.002 and ended <= until:
+                add(step[2], seconds)
+                if inside:
+                    add(f"{step[2]}, of it Label Studio", sum(each[1] for each in inside))
     return found
+
+
+def worked(pid: int) -> float:
+    """Seconds of the processors that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _moment(text: str) -> float:
@@ -121,7 +129,7 @@ def _moment(text: str) -> float:
 
 def measure(
     loop: Loop, tasks: int, repeats: int
-) -> tuple[list[float], list[Mapping[str, Any]], int]:
+) -> tuple[list[float], list[dict[str, float]], int]:
     """Seconds of each repeat, where they went, and how many requests of people Label Studio
     failed."""
     admin, digits = loop.label_studio.admin, loop.digits
@@ -146,18 +154,21 @@ def measure(
         before = admin.get(f"/api/projects/{project}")["model_version"]
         task = admin.next_task(project)
         assert task is not None
-        started, moment = time.perf_counter(), time.time()
+        pid = loop.tiebreak.pid(TRAINER)
+        started, moment, before_it = time.perf_counter(), time.time(), worked(pid)
         admin.submit(task["id"], label=digits.truth(task))
         while admin.get(f"/api/projects/{project}")["model_version"] == before:
             time.sleep(0.02)
         served = admin.next_task(project)
-        seconds = time.perf_counter() - started
+        seconds, until = time.perf_counter() - started, time.time()
+        work = worked(pid) - before_it
         assert served is not None
         loop.tiebreak.settle(project, 120)
         version, right = least_certain(loop, project, served["id"])
         assert right, f"task {served['id']} is not the least certain of {version}"
         taken.append(round(seconds, 2))
-        profiles.append(profile(loop.tiebreak.log(TRAINER), moment))
+        found = profile(loop.tiebreak.log(TRAINER), moment, until)
+        profiles.append({"trainer's processor seconds": round(work, 2), **found})
         say(f"{repeat + 1}: {seconds:.2f} s until {version} served")
     return taken, profiles, errors
 
