@@ -95,6 +95,6 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=15s --timeout=5s --start-period=180s --retries=4 \
+HEALTHCHECK --interval=15s --timeout=5s --start-period=300s --retries=4 \
   CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/health', timeout=4)"]
 ENTRYPOINT ["/usr/local/bin/start-label-studio"]

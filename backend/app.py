@@ -8,15 +8,17 @@ from backend import api, metrics_page, openapi_page, pages, protocol
 from backend.champion import Champions
 from backend.doors import close_doors
 from backend.engine import LocalEngine
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.predictor import Predictor
 from backend.request_ids import RequestIds
 from backend.request_metrics import CountedRequests
 from backend.services import Services
 from backend.settings import Settings, label_studio_access
+from backend.shared_files import shared_files
 from backend.store import Store
 from backend.web_errors import register_error_handlers
+from backend.working_copies import working_copies
 
 
 def create_app(settings: Settings) -> Flask:
@@ -27,9 +29,9 @@ def create_app(settings: Settings) -> Flask:
     predictor = Predictor(
         settings,
         store,
-        Champions(store, settings.data_dir),
+        Champions(store, settings.data_dir, shared_files(settings)),
         ImageFetcher(settings, LabelStudio(url, api_key, settings.label_studio_timeout)),
-        WorkingCopies(settings.working_copies, settings.working_copy_side),
+        working_copies(settings),
         LocalEngine(settings),
     )
     app = Flask(__name__, static_folder=None)

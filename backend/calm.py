@@ -6,9 +6,10 @@ what another process changes without a hint is found as late as if the hint had 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable
 from typing import Any
+
+from backend import clock
 
 
 class Calm:
@@ -20,7 +21,7 @@ class Calm:
     def find(self, project_id: int, what: Hashable) -> Any:
         """What was kept last; None where nothing holds any more."""
         until, value = self._facts.get(project_id, {}).get(what, (0.0, None))
-        return value if time.time() < until else None
+        return value if clock.now() < until else None
 
     def keep(self, project_id: int, what: Hashable, value: Any, until: float) -> None:
         """Keep a value, which is not None, until that time at the latest."""

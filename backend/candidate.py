@@ -5,13 +5,13 @@ What comes of it is written down by :mod:`backend.training`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from backend import clock
 from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
 from backend.id_ranges import ranges_of
 from backend.judging import TRAINED_ON, Challenger, judge, looks_so_far
@@ -60,7 +60,7 @@ def challenge(
     """Fit heads and let them meet the champion; nothing is written. Only the state of the labels,
     when there is too little to learn from. The arguments are those of
     :func:`backend.training.train`."""
-    started = time.time()
+    started = clock.now()
     identity = tuned.identity if tuned else backbone
     backbones = {identity, champion.backbone if champion else identity}
     found = _gather(store, settings, project_id, backbone, backbones)
@@ -83,7 +83,7 @@ def challenge(
         "controls": {name: fit.metrics for name, fit in fits.items()},
         **measure_all(learnable, fits, settings.seed),
         "gate": asdict(decision),
-        "seconds": round(time.time() - started, 3),
+        "seconds": round(clock.now() - started, 3),
     }
     manifest = _manifest(found, settings, metrics, learnable)
     if tuned is not None:

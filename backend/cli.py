@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import select
 
 from backend.cli_experiments import app as experiments
 from backend.cli_password import app as passwords
@@ -21,13 +20,9 @@ from backend.command import Json, errors
 from backend.command import command as _command
 from backend.command import escaped as _escaped
 from backend.errors import SetupError
-from backend.labelstudio import LabelStudio
 from backend.logs import configure_logging
-from backend.projects import project_status, trainer_alive
 from backend.secrets import log_in_hint
 from backend.settings import label_studio_access, load_settings
-from backend.status_text import print_status
-from backend.tables import Project
 
 app = typer.Typer(
     name="tiebreak",
@@ -99,6 +94,7 @@ def trainer(as_json: Json = False) -> dict[str, Any] | None:
 def connect(project: ProjectArgument, as_json: Json = False) -> dict[str, Any] | None:
     """Connect a Label Studio project: backend, webhook, queue tab and sampling. Safe to repeat."""
     from backend.connect import connect_project
+    from backend.labelstudio import LabelStudio
 
     settings = load_settings()
     url, api_key = label_studio_access(settings)
@@ -127,6 +123,12 @@ def status(
     as_json: Json = False,
 ) -> dict[str, Any] | None:
     """Show what is, what is wanted, and what it waits for."""
+    from sqlalchemy import select
+
+    from backend.projects import project_status, trainer_alive
+    from backend.status_text import print_status
+    from backend.tables import Project
+
     settings = load_settings()
     store = open_store(settings)
     with store.read() as session:

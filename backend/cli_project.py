@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import select
 
 from backend.errors import SetupError
 from backend.settings import Settings
-from backend.store import Store
-from backend.tables import Project
+
+if TYPE_CHECKING:
+    from backend.store import Store
+    from backend.tables import Project
 
 ProjectArgument = Annotated[
     str, typer.Argument(metavar="PROJECT", help="Number or title of a Label Studio project.")
@@ -19,6 +20,8 @@ ProjectArgument = Annotated[
 
 def open_store(settings: Settings) -> Store:
     """The tables, brought up to date."""
+    from backend.store import Store
+
     store = Store(settings.database_address)
     store.migrate()
     return store
@@ -29,6 +32,10 @@ def find_project(store: Store, wanted: str) -> Project:
 
     Raises :class:`SetupError` when there is none, or more than one.
     """
+    from sqlalchemy import select
+
+    from backend.tables import Project
+
     with store.read() as session:
         rows = session.scalars(select(Project)).all()
     found = [row for row in rows if str(row.id) == wanted] or [

@@ -11,12 +11,10 @@ from rich.console import Console
 from backend.cli_project import ProjectArgument, find_project, open_store
 from backend.command import Json, command, errors, escaped
 from backend.errors import SetupError
-from backend.labelstudio import LabelStudio
-from backend.projects import list_versions
 from backend.settings import Settings, label_studio_access, load_settings
-from backend.store import Store
 
 if TYPE_CHECKING:
+    from backend.store import Store
     from backend.versions import Promotion
 
 app = typer.Typer()
@@ -41,6 +39,7 @@ def versions(
     """List the versions of a project, show one, compare two, or remove old ones."""
     from backend import versions as known
     from backend import versions_text as text
+    from backend.projects import list_versions
 
     settings = load_settings()
     store = open_store(settings)
@@ -112,6 +111,7 @@ def _promoted(done: Promotion, as_json: bool) -> dict[str, Any]:
 def _prune(
     store: Store, settings: Settings, project_id: int, dry_run: bool, as_json: bool
 ) -> dict[str, Any]:
+    from backend.labelstudio import LabelStudio
     from backend.prune import prune
     from backend.versions_text import prune_text
 

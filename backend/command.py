@@ -10,7 +10,6 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import DBAPIError
 
 from model.errors import TiebreakError
 
@@ -31,13 +30,23 @@ def command(work: Callable[Parameters, dict[str, Any] | None]) -> Callable[Param
             found = work(*args, **kwargs)
         except TiebreakError as error:
             _fail(error, as_json)
-        except DBAPIError as error:
+        except Exception as error:
+            if not _of_the_database(error):
+                raise
             mend = "Check DATABASE_URL, TIEBREAK_DATA_DIR, the disk's space and its permissions."
-            _fail(TiebreakError(f"The database failed: {error.orig}.", mend=mend), as_json)
+            cause = getattr(error, "orig", error)
+            _fail(TiebreakError(f"The database failed: {cause}.", mend=mend), as_json)
         if as_json and found is not None:
             print(json.dumps(found, ensure_ascii=False))
 
     return run
+
+
+def _of_the_database(error: Exception) -> bool:
+    """Asked without loading the database's library: `serve` has no use for it."""
+    from sqlalchemy.exc import DBAPIError
+
+    return isinstance(error, DBAPIError)
 
 
 def escaped(text: str) -> str:

@@ -19,7 +19,7 @@ _SQLITE = {
     _BUSY: ("is held by another process", "Work goes on by itself once that one lets go of it."),
 }
 _PRIMARY_CODE = 0xFF
-_PG_DISK_FULL, _PG_READ_ONLY = "53100", "25006"
+_PG_DISK_FULL, _PG_READ_ONLY, _PG_LOCKED = "53100", "25006", "55P03"
 # Connections that are broken, too many, or ended because it stops; a refused one has no state.
 _PG_AWAY = ("08", "53", "57P")
 
@@ -47,9 +47,19 @@ def _of_a_server(error: DBAPIError, url: URL) -> StorageError | None:
     if state in (_PG_DISK_FULL, _PG_READ_ONLY):
         what = "has no space left" if state == _PG_DISK_FULL else "cannot be written"
         return StorageError(f"{where} {what} ({error.orig}).", mend="Mend it there.")
+    if state == _PG_LOCKED:
+        what, mend = _SQLITE[_BUSY]
+        return StorageError(f"{where} {what}.", mend=mend)
     away = state is None or str(state).startswith(_PG_AWAY)
     if away and isinstance(error, OperationalError | InterfaceError):
         return StorageError(
-            f"{where} does not answer.", mend="Check that it runs, and DATABASE_URL."
+            f"{where} does not answer ({_first_line(error)}).",
+            mend="Check that it runs, and DATABASE_URL.",
         )
     return None
+
+
+def _first_line(error: DBAPIError) -> str:
+    """What the driver says, which never names a password."""
+    said = str(error.orig).strip().splitlines()
+    return said[0] if said else type(error.orig).__name__

@@ -94,7 +94,7 @@ class LocalEngine:
 
             path = network_path(tuned_folder(self._settings.data_dir), backbone)
             tuned = load_tuned(path, record.name, record.input_size, digest=record.sha256)
-            self._tuned[backbone] = Embedder(tuned)
+            self._tuned[backbone] = Embedder(tuned, runtime=self._settings.runtime)
             while len(self._tuned) > MOST_TUNED:
                 self._tuned.popitem(last=False)
             log.info("loaded the fine-tuned network %s", backbone)
@@ -114,7 +114,8 @@ class LocalEngine:
                         weights_dir=self._settings.weights_dir,
                         cache_dir=self._settings.weights_cache,
                         on_progress=self._tell,
-                    )
+                    ),
+                    runtime=self._settings.runtime,
                 )
         return self._embedder
 

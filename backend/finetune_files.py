@@ -77,6 +77,10 @@ class Job(File):
     weights_cache: Path
     images: Path
     image_side: int
+    artifacts: str | None = None
+    """The bucket that all working copies are in."""
+    s3_endpoint: str | None = None
+    copies_max_bytes: int | None = None
     controls: tuple[JobControl, ...]
     rows: tuple[JobRow, ...]
     options: JobOptions

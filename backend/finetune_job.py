@@ -41,10 +41,11 @@ from backend.finetune_files import (
     read,
     write,
 )
-from backend.images import WorkingCopies
 from backend.log_context import imported
 from backend.logs import configure_logging
 from backend.settings import load_settings
+from backend.shared_files import SharedFiles
+from backend.working_copies import WorkingCopies
 from model.errors import ArgumentError, StorageError, TiebreakError, WeightsError
 from model.files import is_of_the_disk, storage_error, writing
 
@@ -130,7 +131,12 @@ def _run(folder: Path) -> Result:
     from model.tuned import save_network
 
     torch.set_num_threads(job.threads)
-    copies = WorkingCopies(job.images, job.image_side)
+    copies = WorkingCopies(
+        job.images,
+        job.image_side,
+        shared=SharedFiles(job.artifacts, job.s3_endpoint) if job.artifacts else None,
+        max_bytes=job.copies_max_bytes,
+    )
     tuned, rows, skipped = _learn(folder, job, copies)
     digest = save_network(folder / TUNED, tuned.network)
     best = tuned.epochs[tuned.best_epoch]

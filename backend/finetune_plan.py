@@ -122,6 +122,9 @@ def make_job(
         weights_cache=settings.weights_cache.resolve(),
         images=settings.working_copies.resolve(),
         image_side=settings.working_copy_side,
+        artifacts=settings.artifacts,
+        s3_endpoint=settings.s3_endpoint,
+        copies_max_bytes=settings.copies_max_bytes,
         controls=tuple(
             JobControl(name=c.name, classes=tuple(c.classes), multiple=c.multiple) for c in controls
         ),

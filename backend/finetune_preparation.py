@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable
 
 from sqlalchemy import func, select
 
+from backend import clock
 from backend.errors import ImageError
 from backend.finetune_child import LOOK_SECONDS
 from backend.finetune_files import JOB, project_folder, write
@@ -92,7 +92,7 @@ class FineTunePreparation:
             state=TRAINING,
             base=job.identity,
             labels=count_labels(images),
-            started_at=time.time(),
+            started_at=clock.now(),
             reason="",
         )
         return True
@@ -116,5 +116,5 @@ class FineTunePreparation:
         if busy is None:
             return False
         self._record.update(row, reason=f"one at a time, and project {busy} comes first")
-        self._wake_before(time.time() + LOOK_SECONDS)
+        self._wake_before(clock.now() + LOOK_SECONDS)
         return True

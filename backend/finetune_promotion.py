@@ -13,10 +13,17 @@ from backend.finetune_record import FineTuneRecord
 from backend.finetunes import EMBEDDING, FAILED, JUDGING, PROMOTED, REFUSED
 from backend.judging import count_look
 from backend.pool import count_images, embed_chunk
+from backend.shared_files import shared_files
 from backend.tables import FineTune, Project
 from backend.tools import Tools
 from backend.training import CHANGED_MEANWHILE, TOO_LITTLE, settle
-from backend.tuned_networks import TunedNetwork, comparable, find_tuned, tuned_folder
+from backend.tuned_networks import (
+    TunedNetwork,
+    comparable,
+    fetch_network,
+    find_tuned,
+    tuned_folder,
+)
 from model.errors import StorageError, TiebreakError
 
 
@@ -30,7 +37,10 @@ class FineTunePromotion:
 
     def go_on(self, row: FineTune) -> bool:
         """Embed the next images; when there are none left, let the gate judge."""
-        tuned = find_tuned(tuned_folder(self.tools.settings.data_dir), row.backbone)
+        folder = tuned_folder(self.tools.settings.data_dir)
+        if shared := shared_files(self.tools.settings):
+            fetch_network(shared, folder, row.backbone)
+        tuned = find_tuned(folder, row.backbone)
         if tuned is None or tuned.base != self.tools.engine.backbone:
             what = "is missing" if tuned is None else "is not of the backbone that is set now"
             return self._record.end(row, FAILED, f"The fine-tuned network {row.backbone} {what}.")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
+from backend import clock
 from backend.finetune_files import job_folder, project_folder
 from backend.finetunes import sentence, under_way
 from backend.metrics import FINETUNE_SECONDS
+from backend.shared_files import shared_files
 from backend.tables import FineTune
 from backend.tools import Tools
 from backend.tuned_networks import forget_unneeded
@@ -48,13 +49,14 @@ class FineTuneRecord:
 
     def end(self, row: FineTune, state: str, reason: str, **values: Any) -> bool:
         """Write the end down, and clean up. True, as something was done."""
-        self.update(row, state=state, reason=reason, finished_at=time.time(), **values)
-        FINETUNE_SECONDS.labels(state).observe(time.time() - (row.started_at or row.wanted_at))
+        self.update(row, state=state, reason=reason, finished_at=clock.now(), **values)
+        FINETUNE_SECONDS.labels(state).observe(clock.now() - (row.started_at or row.wanted_at))
         log.info("project %d: %s: %s", self.project_id, sentence(row), reason)
         shutil.rmtree(
             project_folder(self.tools.settings.data_dir, self.project_id), ignore_errors=True
         )
-        forget_unneeded(self.tools.store, self.tools.settings)
+        settings = self.tools.settings
+        forget_unneeded(self.tools.store, settings, shared_files(settings))
         return True
 
     def folder(self, row: FineTune) -> Path:

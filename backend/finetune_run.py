@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from backend import clock
 from backend.finetune_child import LOG, LOOK_SECONDS
 from backend.finetune_files import (
     CHECKPOINT,
@@ -28,10 +28,11 @@ from backend.finetune_files import (
 from backend.finetune_job import BUSY, NO_DISK
 from backend.finetune_record import FineTuneRecord
 from backend.finetunes import FAILED, JUDGING, REFUSED, WAITING
+from backend.shared_files import shared_files
 from backend.supervise import how_it_ended, tail
 from backend.tables import FineTune
 from backend.tools import Tools
-from backend.tuned_networks import TunedNetwork, keep_network
+from backend.tuned_networks import TunedNetwork, keep_network, share_tuned, tuned_folder
 from model.errors import ArtifactError
 
 log = logging.getLogger(__name__)
@@ -68,15 +69,15 @@ class FineTuneRun:
             at = read(folder, PROGRESS, Progress)
             if at is not None:
                 self._record.update(row, progress=_merged(row.progress, at))
-            self._wake_before(time.time() + LOOK_SECONDS)
+            self._wake_before(clock.now() + LOOK_SECONDS)
             return False
         if status == BUSY:
-            self._record.update(row, retry_at=time.time() + LOOK_SECONDS)
+            self._record.update(row, retry_at=clock.now() + LOOK_SECONDS)
             return True
         if status == NO_DISK:
             # Nothing is wrong with it; it goes on from its checkpoint when there is space.
             why = tail(folder / LOG, 1)[-300:].strip()
-            self._record.update(row, reason=why, retry_at=time.time() + DISK_SECONDS)
+            self._record.update(row, reason=why, retry_at=clock.now() + DISK_SECONDS)
             return True
         result = read(folder, RESULT, Result)
         if result is None:
@@ -89,13 +90,13 @@ class FineTuneRun:
     def _start(self, row: FineTune, folder: Path) -> bool:
         tools = self.tools
         if self._record.is_anothers(row):
-            self._wake_before(time.time() + tools.leases.seconds / 3)
+            self._wake_before(clock.now() + tools.leases.seconds / 3)
             return False
-        if row.retry_at > time.time():
+        if row.retry_at > clock.now():
             self._wake_before(row.retry_at)
             return False
         if tools.slot.project_id is not None:
-            self._wake_before(time.time() + LOOK_SECONDS)
+            self._wake_before(clock.now() + LOOK_SECONDS)
             return False
         result = read(folder, RESULT, Result)
         if result is not None and result.done:
@@ -105,7 +106,7 @@ class FineTuneRun:
             return True
         tools.slot.start(row.id, self.project_id, folder)
         self._record.update(row, owner=tools.leases.owner)
-        self._wake_before(time.time() + LOOK_SECONDS)
+        self._wake_before(clock.now() + LOOK_SECONDS)
         return False
 
     def _failed_once(self, row: FineTune, folder: Path, why: str, *, retry: bool) -> bool:
@@ -124,7 +125,7 @@ class FineTuneRun:
             row,
             attempts=attempts,
             reason=why,
-            retry_at=time.time() + attempts,
+            retry_at=clock.now() + attempts,
             progress={**row.progress, "failed_at": epoch},
         )
         return True
@@ -156,6 +157,8 @@ class FineTuneRun:
         self._record.update(row, backbone=identity)
         try:
             keep_network(self.tools.settings, folder / TUNED, tuned)
+            if shared := shared_files(self.tools.settings):
+                share_tuned(shared, tuned_folder(self.tools.settings.data_dir), identity)
         except ArtifactError as error:
             (folder / RESULT).unlink(missing_ok=True)
             return self._failed_once(row, folder, str(error), retry=True)

@@ -8,7 +8,6 @@ are embedded with the tuned network, and heads fitted on them meet the champion)
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from pydantic import ConfigDict, with_config
@@ -16,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
+from backend import clock
 from backend.log_context import request_id
 from backend.store import Store
 from backend.tables import FineTune, Hint, Project, version_name
@@ -59,7 +59,7 @@ def want_fine_tune(store: Store, project_id: int, *, asked: bool) -> tuple[int, 
                 project_id=project_id,
                 state=WAITING,
                 asked=asked,
-                wanted_at=time.time(),
+                wanted_at=clock.now(),
                 request_id=request_id(),
             )
             session.add(row)
@@ -168,4 +168,4 @@ def _of(project_id: int) -> Any:
 
 def _wake(project_id: int) -> Hint:
     # No task to look at: it only makes the trainer turn to the project.
-    return Hint(project_id=project_id, action="FINETUNE", task_ids=[], created_at=time.time())
+    return Hint(project_id=project_id, action="FINETUNE", task_ids=[], created_at=clock.now())

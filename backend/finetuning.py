@@ -8,9 +8,9 @@ the champion serves as before. What a step needs is in the table of fine-tunes a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from backend import clock
 from backend.finetune_child import LOOK_SECONDS
 from backend.finetune_preparation import FineTunePreparation
 from backend.finetune_promotion import FineTunePromotion
@@ -76,7 +76,7 @@ class FineTuning:
             self.tools.slot.stop()
         elif self._record.is_anothers(row):
             # The child is another trainer's, which will see the wish itself.
-            self._wake_before(time.time() + LOOK_SECONDS)
+            self._wake_before(clock.now() + LOOK_SECONDS)
             return False
         with self.tools.store.read() as session:
             serving = version_name(session.get_one(Project, self.project_id).champion)

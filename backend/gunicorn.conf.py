@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 from backend.gunicorn_worker import Log
 from backend.logs import configure_logging
 from backend.metrics_files import begin_run
 from backend.settings import load_settings
+
+# Loaded once, before the workers part from this process, which then begin in a moment. Libraries
+# alone: our own modules are loaded by each worker, so that SIGHUP brings in a new version.
+for _library in (
+    "defusedxml.ElementTree",
+    "flask",
+    "httpx",
+    "numpy",
+    "PIL.Image",
+    "pydantic",
+    "safetensors.numpy",
+    "scipy.linalg",
+    "scipy.sparse",
+    "scipy.special",
+    "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.orm",
+):
+    import_module(_library)
 
 _settings = load_settings()
 configure_logging(_settings, "server")

@@ -6,26 +6,28 @@ hint may be lost, doubled or out of order; a lost one costs at most one periodic
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.log_context import MOST_REQUESTS, request_id
 from backend.store import Store
-from backend.tables import Hint, Project
+from backend.tables import Hint, Project, storable
 
+SQL_SLICE = 500
+ACTION_LENGTH = 60
 EVERYTHING_ABOVE = 500
 """More named tasks than this are cheaper to look at all together."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the hints up to ``last_id`` ask for."""
+    """What the hints with these ``ids`` ask for."""
 
-    last_id: int
+    ids: tuple[int, ...]
     everything: bool
     task_ids: tuple[int, ...]
     newest_at: float
@@ -36,19 +38,22 @@ class Look:
 def add_hint(
     store: Store, project_id: int, action: str, task_ids: Sequence[int] | None, *, train: bool
 ) -> bool:
-    """Keep a hint; ``train`` also asks for a training now. False for an unknown project."""
-    with store.write() as session:
+    """Keep a hint; ``train`` also asks for a training now. False for an unknown project.
+
+    Label Studio waits a second for a webhook's answer, so this waits for no long transaction.
+    """
+    with store.write(alone=train) as session:
         project = session.get(Project, project_id)
         if project is None:
             return False
         if train:
-            project.train_requested_at = time.time()
+            project.train_requested_at = clock.now()
         session.add(
             Hint(
                 project_id=project_id,
-                action=action,
+                action=storable(action, ACTION_LENGTH),
                 task_ids=None if task_ids is None else sorted(set(task_ids)),
-                created_at=time.time(),
+                created_at=clock.now(),
                 request_id=request_id(),
             )
         )
@@ -66,18 +71,21 @@ def pending_look(store: Store, project_id: int) -> Look | None:
     task_ids = sorted({t for hint in hints for t in hint.task_ids or ()})
     everything = any(h.task_ids is None for h in hints) or len(task_ids) > EVERYTHING_ABOVE
     request_ids = tuple(hint.request_id for hint in hints if hint.request_id)[-MOST_REQUESTS:]
-    return Look(hints[-1].id, everything, tuple(task_ids), hints[-1].created_at, request_ids)
+    ids = tuple(hint.id for hint in hints)
+    return Look(ids, everything, tuple(task_ids), hints[-1].created_at, request_ids)
 
 
-def forget_hints(store: Store, project_id: int, last_id: int) -> None:
-    """Drop the hints that a finished look has covered. Whose they were is kept with the project,
-    until what they were about is learned."""
-    covered = (Hint.project_id == project_id, Hint.id <= last_id)
+def forget_hints(store: Store, project_id: int, ids: Sequence[int]) -> None:
+    """Drop the hints that a finished look has covered, and no other: one with a lower number may
+    have come later. Whose they were is kept with the project, until what they were about is
+    learned."""
     with store.write() as session:
-        followed = session.scalars(
-            select(Hint.request_id).where(*covered, Hint.request_id != "").order_by(Hint.id)
-        ).all()
-        session.execute(delete(Hint).where(*covered))
+        followed = list[str]()
+        for start in range(0, len(ids), SQL_SLICE):
+            covered = Hint.id.in_(ids[start : start + SQL_SLICE])
+            named = select(Hint.request_id).where(covered, Hint.request_id != "")
+            followed += session.scalars(named.order_by(Hint.id))
+            session.execute(delete(Hint).where(covered))
         project = session.get(Project, project_id)
         if project is not None and followed:
             project.following = [*project.following, *followed][-MOST_REQUESTS:]

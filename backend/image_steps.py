@@ -7,12 +7,12 @@ found by the original backbone; a fine-tuned network embeds what it serves besid
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 from sqlalchemy import func, select
 
+from backend import clock
 from backend.groups import count_ungrouped, group_images
 from backend.pool import PoolCounts, count_images, embed_chunk, first_missing, next_retry
 from backend.sync import controls_of
@@ -79,7 +79,7 @@ class ImageSteps:
         if not done and self._embedded and self._complete is None:
             with self.tools.store.read() as session:
                 retry = next_retry(session, self.project_id)
-            until = time.time() + self.tools.settings.poll_seconds
+            until = clock.now() + self.tools.settings.poll_seconds
             retry = math.inf if retry is None else retry
             calm, what = self.tools.calm, ("images", *self._backbones)
             calm.keep(self.project_id, what, retry, min(until, retry))
@@ -177,7 +177,7 @@ class ImageSteps:
         return found
 
     def _keep(self, what: Hashable, value: object, seconds: float) -> None:
-        self.tools.calm.keep(self.project_id, what, value, time.time() + seconds)
+        self.tools.calm.keep(self.project_id, what, value, clock.now() + seconds)
 
     def _group(self, *, labelled_only: bool) -> bool:
         tools = self.tools

@@ -1,49 +1,28 @@
 """Fetch the image of a task safely, and keep one working copy of it.
 
-A working copy is the picture after decoding (see :mod:`backend.decode`), named by the SHA-256 of
-the original bytes: equal images of many tasks share one. Pictures whose shorter side is at most
-64 pixels are kept as PNG, because JPEG would change every pixel of a small digit or icon; larger
-ones as JPEG, quality 90, without chroma subsampling.
-
-The bytes of others are decoded in :mod:`backend.decoders`. A copy is our own file and is decoded
-here.
-
-A copy is written beside its place and renamed, so a process killed at any instant leaves either
-the whole copy or none. It is not forced to disk: after a power cut a copy may be damaged, which
-:meth:`WorkingCopies.open` notices, and the image is fetched again.
+What is kept, and where: :mod:`backend.working_copies`. The bytes of others are decoded in
+:mod:`backend.decoders`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
 import re
 import ssl
-import tempfile
-import time
-from pathlib import Path
-from typing import Protocol
 
 import httpx
 from PIL import Image
 
 from backend.addresses import Resolver, parse_networks, resolve
 from backend.data_uris import read_data_uri
-from backend.decode import decode_image
 from backend.decoders import Decoders
 from backend.errors import ImageError, LabelStudioError
 from backend.fetch import GuardedHttp, LabelStudioAccess
 from backend.metrics import count_fetch_failure, count_fetched
 from backend.settings import Settings
-from model.errors import ArgumentError, StorageError
-from model.files import remove_quietly, storage_error
+from backend.shared_files import shared_files
+from backend.working_copies import WorkingCopies
+from model.errors import StorageError
 
-LOSSLESS_SIDE = 64
-"""Pictures with a shorter side up to this many pixels are kept without loss."""
-
-_SUFFIXES = (".jpg", ".png")
-_ABANDONED_SECONDS = 3600.0
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _STORAGE = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+/[^\s]", re.IGNORECASE)
 _NEVER = frozenset(
@@ -51,115 +30,6 @@ _NEVER = frozenset(
     | {"javascript", "ldap", "ldaps", "mailto", "netdoc", "sftp", "smb", "ssh", "telnet", "tftp"}
     | {"view-source", "ws", "wss"}
 )
-
-
-class Decode(Protocol):
-    """What turns the bytes of others into a picture, as :func:`decode_image` does."""
-
-    def __call__(self, data: bytes, *, max_pixels: int, side: int) -> Image.Image:
-        """The picture, or :class:`ImageError`."""
-
-
-class WorkingCopies:
-    """A folder of working copies, safe for threads and processes at the same time.
-
-    ``side``: wanted shorter side in pixels, of images put from now on. ``max_pixels``: largest
-    image that is decoded. ``decode``: what decodes the images that are put.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        side: int,
-        *,
-        max_pixels: int = 100_000_000,
-        decode: Decode = decode_image,
-    ) -> None:
-        self._folder = folder
-        self._side = side
-        self._max_pixels = max_pixels
-        self._decode = decode
-        self._unfinished = folder / "unfinished"
-        self._sweep()
-
-    def path(self, digest: str) -> Path:
-        """Where the copy is, or where it would be."""
-        if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise ArgumentError(f"digest={digest[:80]!r}: must be 64 hexadecimal digits.")
-        places = [self._folder / digest[:2] / (digest + suffix) for suffix in _SUFFIXES]
-        return next((place for place in places if place.exists()), places[0])
-
-    def has(self, digest: str) -> bool:
-        """Whether a copy is kept."""
-        return self.path(digest).exists()
-
-    def put(self, data: bytes) -> str:
-        """Keep a copy of the image in ``data``; the SHA-256 of ``data`` in hexadecimal.
-
-        Does nothing more when it is there. Raises :class:`ImageError` when ``data`` cannot be
-        decoded (``retry=False``), :class:`StorageError` when the copy cannot be written.
-        """
-        digest = hashlib.sha256(data).hexdigest()
-        if not self.has(digest):
-            image = self._decode(data, max_pixels=self._max_pixels, side=self._side)
-            encoded, suffix = _encoded(image)
-            self._write(self._folder / digest[:2] / (digest + suffix), encoded)
-        return digest
-
-    def open(self, digest: str) -> Image.Image:
-        """The copy as an RGB picture, loaded whole.
-
-        A missing or damaged one raises :class:`ImageError` with ``retry=True``; a damaged one is
-        removed, so that fetching the image again mends it.
-        """
-        path = self.path(digest)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise ImageError(f"There is no working copy {path}.", retry=True) from None
-        except OSError as error:
-            raise ImageError(f"{path} cannot be read: {error.strerror}.", retry=True) from None
-        try:
-            return decode_image(data, max_pixels=self._max_pixels, side=self._side)
-        except ImageError as error:
-            path.unlink(missing_ok=True)
-            raise ImageError(
-                f"The working copy {path} was damaged and is removed. {error.message}", retry=True
-            ) from None
-
-    def _write(self, path: Path, encoded: bytes) -> None:
-        name = ""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._unfinished.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._unfinished)
-            with open(handle, "wb") as file:
-                file.write(encoded)
-            os.replace(name, path)
-        except OSError as error:
-            if name:
-                remove_quietly(Path(name))
-            raise storage_error("The working copy", path, error, len(encoded)) from None
-
-    def _sweep(self) -> None:
-        """Remove what killed processes left unfinished."""
-        if not self._unfinished.is_dir():
-            return
-        for path in self._unfinished.iterdir():
-            try:
-                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                    path.unlink()
-            except OSError:
-                continue  # another process was first
-
-
-def _encoded(image: Image.Image) -> tuple[bytes, str]:
-    buffer = io.BytesIO()
-    if min(image.size) <= LOSSLESS_SIDE:
-        image.save(buffer, "PNG")
-        return buffer.getvalue(), ".png"
-    image.save(buffer, "JPEG", quality=90, subsampling=0)
-    return buffer.getvalue(), ".jpg"
 
 
 class ImageFetcher:
@@ -200,6 +70,8 @@ class ImageFetcher:
             settings.working_copy_side,
             max_pixels=settings.image_max_pixels,
             decode=self.decoders.decode,
+            shared=shared_files(settings),
+            max_bytes=settings.copies_max_bytes,
         )
 
     def close(self) -> None:
@@ -211,15 +83,22 @@ class ImageFetcher:
     def fetch(self, uri: str, task_id: int) -> str:
         """Keep a working copy of the image at ``uri``; the SHA-256 of its original bytes.
 
-        Raises :class:`ImageError`; its message names the URI without queries and data, which may
-        be secret or long.
+        :class:`ImageError` names the URI without queries and data, which may be secret or long.
         """
+        return self._fetched(uri, task_id)[0]
+
+    def fetch_image(self, uri: str, task_id: int) -> tuple[str, Image.Image]:
+        """As :meth:`fetch`, and the picture: what was just decoded, or the copy that was there."""
+        digest, image = self._fetched(uri, task_id)
+        return digest, image or self.copies.open(digest)
+
+    def _fetched(self, uri: str, task_id: int) -> tuple[str, Image.Image | None]:
         uri = uri.strip()
         stage = "download"
         try:
             data = self._bytes(uri, task_id)
             stage = "decode"
-            digest = self.copies.put(data)
+            digest, image = self.copies.put_image(data)
         except StorageError:
             count_fetch_failure("disk")
             raise
@@ -229,7 +108,7 @@ class ImageFetcher:
                 f"{shortened(uri)}: {error.message}", retry=error.retry, mend=error.mend
             ) from None
         count_fetched()
-        return digest
+        return digest, image
 
     def _bytes(self, uri: str, task_id: int) -> bytes:
         found = _SCHEME.match(uri)

@@ -23,6 +23,8 @@ from defusedxml.ElementTree import fromstring
 
 from backend.errors import LabelConfigError
 
+LONGEST_NAME = 255
+"""Characters of a control's or a task field's name that the database keeps."""
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
 EXAMPLE = (
@@ -153,6 +155,8 @@ def _control(element: Element, ancestors: list[Element], named: Mapping[str, Ele
     name, to_name = attributes.get("name", ""), attributes.get("toname", "")
     if not name:
         raise _LeftAloneError("it has no name")
+    if len(name) > LONGEST_NAME:
+        raise _LeftAloneError(f"its name has more than {LONGEST_NAME} characters")
     if any(_tag(ancestor) == "repeater" for ancestor in ancestors):
         raise _LeftAloneError("it is inside a Repeater")
     multiple = _kind(attributes)
@@ -200,6 +204,8 @@ def _data_key(name: str, image: Element) -> str:
     value = _value(image)
     if not _VARIABLE.fullmatch(value):
         raise _LeftAloneError(f'Image "{name}" has value="{value}", which is not one task field')
+    if len(value) > LONGEST_NAME:
+        raise _LeftAloneError(f'the task field of Image "{name}" has too long a name')
     return value[1:]
 
 

@@ -5,21 +5,23 @@ may take (see :mod:`backend.watch`), loses its projects to whoever asks next; on
 process has ended loses them at once to a trainer of the same machine. Before it
 promotes anything, a trainer checks in the same transaction that the lease is still its own, so that
 one that woke up late cannot overwrite the work of the one that took over.
+
+The database's clock decides, so machines whose clocks disagree agree about that.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import time
 import uuid
 from pathlib import Path
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.errors import LeaseLost
-from backend.store import Store
+from backend.store import Store, insert_new
 from backend.tables import Lease, TrainerProcess
 
 
@@ -38,12 +40,15 @@ class Leases:
 
     def acquire(self, project_id: int) -> bool:
         """Take the lease of a project if it is free, expired or already ours."""
-        now = time.time()
-        with self._store.write() as session:
-            lease = session.get(Lease, project_id, with_for_update=True)
+        with self._store.write(alone=False) as session:
+            new = {"project_id": project_id, "owner": self.owner}
+            new["heartbeat_at"] = self._store.now(session)
+            insert_new(session, Lease, [new])
+            query = select(Lease).where(Lease.project_id == project_id)
+            lease = session.scalars(query.with_for_update(skip_locked=True)).first()
             if lease is None:
-                session.add(Lease(project_id=project_id, owner=self.owner, heartbeat_at=now))
-                return True
+                return False  # its owner is in the middle of writing something down
+            now = self._store.now(session)
             fresh = lease.heartbeat_at > now - self.seconds and not _has_ended(lease.owner)
             if lease.owner != self.owner and fresh:
                 return False
@@ -52,44 +57,50 @@ class Leases:
 
     def beat(self) -> None:
         """Say that this trainer is alive."""
-        now = time.time()
-        with self._store.write() as session:
+        with self._store.write(alone=False) as session:
+            ours = Lease.owner == self.owner
+            # A step that writes holds its lease's row; the time is that of when it lets go of it.
+            held = select(Lease.project_id).where(ours).order_by(Lease.project_id)
+            session.execute(held.with_for_update())
+            now = self._store.now(session)
             session.merge(TrainerProcess(owner=self.owner, heartbeat_at=now))
-            session.execute(update(Lease).where(Lease.owner == self.owner).values(heartbeat_at=now))
+            session.execute(update(Lease).where(ours).values(heartbeat_at=now))
 
     def works(self, owner: str) -> bool:
         """Whether the trainer of that name shows signs of life; it may be this one."""
         with self._store.read() as session:
             process = session.get(TrainerProcess, owner)
-        fresh = process is not None and process.heartbeat_at > time.time() - self.seconds
+        fresh = process is not None and process.heartbeat_at > clock.now() - self.seconds
         return fresh and not _has_ended(owner)
 
     def check(self, session: Session, project_id: int) -> None:
         """Raise :class:`LeaseLost` unless the lease is ours, as seen by this transaction."""
-        owner = session.scalar(
-            select(Lease.owner).where(Lease.project_id == project_id).with_for_update()
-        )
-        if owner != self.owner:
-            raise LeaseLost(
-                f"Another trainer took over project {project_id} while this one was silent."
-            )
+        query = select(Lease.owner).where(Lease.project_id == project_id)
+        self._require(session.scalar(query.with_for_update()), project_id)
 
     def ensure(self, project_id: int) -> None:
         """Raise :class:`LeaseLost` unless the lease is ours now; before what no transaction can
         hold: a message to Label Studio, a folder."""
         with self._store.read() as session:
-            self.check(session, project_id)
+            owner = session.scalar(select(Lease.owner).where(Lease.project_id == project_id))
+        self._require(owner, project_id)
+
+    def _require(self, owner: str | None, project_id: int) -> None:
+        if owner != self.owner:
+            raise LeaseLost(
+                f"Another trainer took over project {project_id} while this one was silent."
+            )
 
     def release(self, project_id: int) -> None:
         """Free the lease of a project, if it is ours."""
-        with self._store.write() as session:
+        with self._store.write(alone=False) as session:
             session.execute(
                 delete(Lease).where(Lease.project_id == project_id, Lease.owner == self.owner)
             )
 
     def give_back(self) -> None:
         """Free every lease of this trainer, which works no longer."""
-        with self._store.write() as session:
+        with self._store.write(alone=False) as session:
             session.execute(delete(Lease).where(Lease.owner == self.owner))
             session.execute(delete(TrainerProcess).where(TrainerProcess.owner == self.owner))
 

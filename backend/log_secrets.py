@@ -11,8 +11,6 @@ import base64
 import re
 
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from backend.settings import Settings
 
@@ -53,6 +51,9 @@ def hide_basic(user: str, password: str) -> None:
 
 def hide_settings(settings: Settings) -> None:
     """Take out every secret of the settings."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     for name in Settings.model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):

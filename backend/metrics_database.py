@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection, Iterable, Iterator
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -12,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, func, or_,
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.store import Store
 from backend.tables import (
     Hint,
@@ -90,7 +90,7 @@ class DatabaseFigures(Collector):
         return families.values()
 
     def _trainers(self, session: Session) -> Iterator[Sample]:
-        now = time.time()
+        now = clock.now()
         held = {lease.project_id: lease.heartbeat_at for lease in session.scalars(select(Lease))}
         for project_id in session.scalars(select(Project.id)):
             at = held.get(project_id)
@@ -148,7 +148,7 @@ def _work(session: Session) -> Iterator[Sample]:
         yield "tiebreak_labels_waiting", (str(project_id),), float(unlearned)
     hints = select(Hint.project_id, func.count(), func.min(Hint.created_at))
     for project_id, count, oldest in session.execute(hints.group_by(Hint.project_id)):
-        age = max(time.time() - oldest, 0.0)
+        age = max(clock.now() - oldest, 0.0)
         yield "tiebreak_hints_waiting", (str(project_id),), float(count)
         yield "tiebreak_oldest_hint_age_seconds", (str(project_id),), age
 

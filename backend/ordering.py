@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.known_tasks import KnownTasks, known_tasks, pool_of
 from backend.label_config import Control
 from backend.orders import (
@@ -70,7 +70,7 @@ def make_order(
         project_id=project.id,
         version=version,
         number=number,
-        created_at=time.time(),
+        created_at=clock.now(),
         reason=reason,
         strategy=now.strategy,
         audit_share=settings.audit_share,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sqlalchemy import func, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from backend.tables import ImageGroup, ImageSource, Order, Project, Task, TaskImage, order_name
@@ -26,6 +26,18 @@ from model.uncertainty import STRATEGIES
 
 SQL_SLICE = 500
 RANDOM = "random"
+# Made once: `/predict` asks it about every task that has no place yet.
+_MEMBERS = (
+    select(ImageGroup.leader, Task.id, Task.annotations, Task.pushed_version, Task.pushed_order)
+    .join(ImageSource, ImageSource.digest == ImageGroup.digest)
+    .join(TaskImage, TaskImage.source == ImageSource.source)
+    .join(Task, (Task.project_id == TaskImage.project_id) & (Task.id == TaskImage.task_id))
+    .where(
+        ImageGroup.project_id == bindparam("project"),
+        TaskImage.project_id == bindparam("project"),
+        ImageGroup.leader.in_(bindparam("leaders", expanding=True)),
+    )
+)
 
 
 def newest_order(session: Session, project_id: int, version: int) -> Order | None:
@@ -125,7 +137,7 @@ def late_place(order: Order | None, late: Latecomer) -> float:
 
 
 def place_tasks(
-    session: Session,
+    session: Session | Connection,
     project_id: int,
     order: Order | None,
     own: Mapping[int, float],
@@ -143,28 +155,8 @@ def place_tasks(
     return found
 
 
-def pushed_scores(
-    session: Session, project_id: int, order: Order, task_ids: Sequence[int]
-) -> dict[int, float]:
-    """Task → the score that Label Studio holds of an order, as far as that is known."""
-    found: dict[int, float] = {}
-    for start in range(0, len(task_ids), SQL_SLICE):
-        ids = task_ids[start : start + SQL_SLICE]
-        rows = session.execute(
-            select(Task.id, Task.pushed_score).where(
-                Task.project_id == project_id,
-                Task.id.in_(ids),
-                Task.pushed_version == order.version,
-                Task.pushed_order == order.number,
-                Task.pushed_score.is_not(None),
-            )
-        )
-        found.update((task_id, score) for task_id, score in rows if score is not None)
-    return found
-
-
 def late_twins(
-    session: Session,
+    session: Session | Connection,
     project_id: int,
     order: Order | None,
     groups: Mapping[int, Collection[str]],
@@ -176,30 +168,14 @@ def late_twins(
     Others are those that are labelled, that have their place or a prediction of the order, or that
     have a lower number.
     """
+    if not groups:
+        return set()
     leaders = sorted({leader for found in groups.values() for leader in found})
     current = (order.version, order.number) if order else None
     members: dict[str, list[tuple[int, bool]]] = {}
     for start in range(0, len(leaders), SQL_SLICE):
-        rows = session.execute(
-            select(
-                ImageGroup.leader,
-                Task.id,
-                Task.annotations,
-                Task.pushed_version,
-                Task.pushed_order,
-            )
-            .join(ImageSource, ImageSource.digest == ImageGroup.digest)
-            .join(TaskImage, TaskImage.source == ImageSource.source)
-            .join(
-                Task,
-                (Task.project_id == TaskImage.project_id) & (Task.id == TaskImage.task_id),
-            )
-            .where(
-                ImageGroup.project_id == project_id,
-                TaskImage.project_id == project_id,
-                ImageGroup.leader.in_(leaders[start : start + SQL_SLICE]),
-            )
-        )
+        given = {"project": project_id, "leaders": leaders[start : start + SQL_SLICE]}
+        rows = session.execute(_MEMBERS, given)
         for leader, task_id, done, *pushed in rows:
             ahead = done > 0 or task_id in places or tuple(pushed) == current
             members.setdefault(leader, []).append((task_id, ahead))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,15 @@ from backend.label_config import Control
 from backend.pool import from_bytes
 from backend.predictions import chosen_from, head_of
 from backend.settings import Settings
+from backend.shared_files import shared_files
+from backend.shared_versions import fetch_version
 from backend.tables import Embedding, ImageSource, Project, Task, TaskImage, Version
 from backend.version_metrics import OUTLOOK
 from model.artifact import Artifact, load_artifact
 from model.errors import ArtifactError
-from model.forecast import forecast
+from model.forecast import look_ahead
 from model.head import Head
-from model.learning_curve import AuditPoint, fit_learning_curve
+from model.learning_curve import AuditPoint
 from model.stopping import COMPARISONS, STEP, Agreement, StopHint, kappa, stop_hint
 
 ASKED = 2_000
@@ -77,16 +78,14 @@ def outlook_of(
     chain = Chain(version.number, learned)
     if before:
         known = Chain.read(before["chain"])
-        chain = _longer(session, project, controls, version, learned, known, settings.data_dir)
+        chain = _longer(session, project, controls, version, learned, known, settings)
     forecasts, hints = {}, []
     for control in controls:
         points = _points(past, control.name)
         if not points:
             continue
-        found = forecast(points, [settings.target_accuracy], seed=settings.seed)[0]
+        [found], curve = look_ahead(points, [settings.target_accuracy], seed=settings.seed)
         forecasts[control.name] = asdict(found) | {"sentence": found.sentence}
-        told = found.reached is not None
-        curve = fit_learning_curve(points, seed=settings.seed) if told else None
         least = settings.stop_gain / 100
         hints.append(stop_hint(chain.agreements, curve, least_gain=least))
     return {
@@ -129,6 +128,15 @@ def _the_least_sure(hints: Sequence[StopHint]) -> StopHint:
     return min(hints, key=lambda hint: order[hint.stop])
 
 
+def _heads(session: Session, settings: Settings, project_id: int, number: int) -> Artifact:
+    """A version's heads, which need no network to be compared."""
+    folder, shared = artifact_folder(settings.data_dir, project_id, number), shared_files(settings)
+    row = session.get(Version, (project_id, number))
+    if shared is not None and row is not None and row.files:
+        fetch_version(shared, folder, project_id, number, row.files)
+    return load_artifact(folder)
+
+
 def _longer(
     session: Session,
     project: Project,
@@ -136,14 +144,14 @@ def _longer(
     version: Version,
     labels: int,
     chain: Chain,
-    data_dir: Path,
+    settings: Settings,
 ) -> Chain:
     """The chain with this version, when it has learned from enough more labels."""
     if chain.labels <= labels < chain.labels + STEP:
         return chain
     agreements = chain.agreements
     if labels > chain.labels:
-        agreed = agreement(session, project, controls, data_dir, (chain.version, version.number))
+        agreed = agreement(session, project, controls, settings, (chain.version, version.number))
         if agreed is not None:
             agreements = (*agreements, Agreement(chain.labels, labels, agreed))[-COMPARISONS:]
     return Chain(version.number, labels, agreements)
@@ -153,7 +161,7 @@ def agreement(
     session: Session,
     project: Project,
     controls: Sequence[Control],
-    data_dir: Path,
+    settings: Settings,
     numbers: tuple[int, int],
 ) -> float | None:
     """Cohen's kappa of two versions on images without a label; of several controls the smallest.
@@ -162,7 +170,7 @@ def agreement(
     of a version are gone or no image is left.
     """
     try:
-        before, after = (load_artifact(artifact_folder(data_dir, project.id, n)) for n in numbers)
+        before, after = (_heads(session, settings, project.id, n) for n in numbers)
     except ArtifactError:
         return None
     found = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.orders import RANDOM
 from backend.outlook import outlook_of
 from backend.payoff import Look, looks_due, record
@@ -79,7 +79,7 @@ class OutlookSteps:
             seed = self.tools.settings.seed
             found = [(look.control.name, look.compare(seed)) for look in looks]
             return self._keep(found, version.number)
-        self._wake(time.time() + AGAIN_SECONDS)
+        self._wake(clock.now() + AGAIN_SECONDS)
         if starts:
             with writing("The comparison of picks", self._folder):
                 write_job(self._folder, looks, self.tools.settings.seed, pools)
@@ -110,7 +110,7 @@ class OutlookSteps:
         slot = self.tools.payoffs
         version = slot.version
         if not slot.ended():
-            self._wake(time.time() + AGAIN_SECONDS)
+            self._wake(clock.now() + AGAIN_SECONDS)
             return False
         found = read_result(self._folder)
         if found is None:

@@ -1,17 +1,17 @@
 """The images of a project: fetched once, embedded once per backbone, read back as arrays.
 
-Every chunk is committed before the next, so a killed trainer repeats at most one chunk. An image
-that cannot be had is written down with its reason and, where trying again may help, with the time
-of the next try; it never holds up the others.
+Every group of images (see :mod:`backend.image_pipeline`) is committed as soon as it is embedded, so
+a killed trainer repeats at most the two that were under way. An image that cannot be had is written
+down with its reason and, where trying again may help, with the time of the next try; it never holds
+up the others.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,17 @@ from PIL.Image import Image
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.engine import LocalEngine
 from backend.errors import ImageError
-from backend.images import ImageFetcher, WorkingCopies
-from backend.log_context import carried
+from backend.image_pipeline import Fetched, Wanted, embedded_groups, fetch_image
+from backend.images import ImageFetcher
 from backend.metrics import count_embedded
-from backend.store import Store
+from backend.store import Store, insert_new
 from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
+from backend.working_copies import WorkingCopies
 
-log = logging.getLogger(__name__)
-
-CHUNK = 64
+CHUNK = 256
 CHUNK_SECONDS = 60.0
 """Images of a chunk that are not begun by then wait for the next one."""
 RETRY_AFTER_SECONDS = (30.0, 120.0, 600.0, 3600.0)
@@ -68,26 +68,25 @@ def embed_chunk(
     with store.read() as session:
         query = _missing(project_id, backbone, from_task, labelled_only=labelled_only).limit(size)
         # Several tasks may show the same image.
-        wanted = list({row[0]: tuple(row) for row in session.execute(query)}.values())
+        wanted = list({row[0]: Wanted(*row) for row in session.execute(query)}.values())
     if not wanted:
         return 0
     until = time.monotonic() + CHUNK_SECONDS
 
-    def fetch(row: tuple[str, str, int, str | None]) -> tuple[str, _Fetched] | None:
-        if time.monotonic() > until:
-            return None
-        return row[0], _fetch(fetcher, copies, *row)
+    def fetch(image: Wanted) -> Fetched | None:
+        return fetch_image(fetcher, copies, image) if time.monotonic() <= until else None
 
-    with ThreadPoolExecutor(workers) as threads:
-        fetched = {}
-        for found in threads.map(carried(fetch), wanted):
-            progress()
-            if found is not None:
-                fetched[found[0]] = found[1]
-    _remember_sources(store, fetched)
-    images = {r.digest: r.image for r in fetched.values() if r.digest and r.image is not None}
-    embed_images(store, engine, images, backbone)
-    return len(fetched)
+    def embed(images: Sequence[Image]) -> NDArray[Any]:
+        return engine.embed(images, backbone)
+
+    done = 0
+    for group in embedded_groups(wanted, fetch, embed, workers, progress):
+        with store.write() as session:
+            _remember(session, group.fetched)
+            _keep(session, group.vectors, backbone)
+        progress()
+        done += len(group.fetched)
+    return done
 
 
 def embed_images(
@@ -99,20 +98,20 @@ def embed_images(
     began = time.perf_counter()
     vectors = engine.embed(list(images.values()), backbone)
     count_embedded(len(images), time.perf_counter() - began)
-    with store.write() as session:
-        for digest, vector in zip(images, vectors, strict=True):
-            row = Embedding(digest=digest, backbone=backbone, vector=to_bytes(vector))
-            session.merge(row)
+    with store.write(alone=False) as session:
+        _keep(session, dict(zip(images, vectors, strict=True)), backbone)
 
 
 def remember_failure(store: Store, source: str, error: ImageError) -> None:
     """Write down why an image cannot be had, and when to try again."""
-    _remember_sources(store, {source: _Fetched(None, None, error)})
+    with store.write() as session:
+        _remember(session, [Fetched(source, None, None, error)])
 
 
 def remember_digest(store: Store, source: str, digest: str) -> None:
     """Write down which bytes a URI led to."""
-    _remember_sources(store, {source: _Fetched(digest, None, None)})
+    with store.write() as session:
+        _remember(session, [Fetched(source, digest, None, None)])
 
 
 def to_bytes(vector: NDArray[Any]) -> bytes:
@@ -228,7 +227,7 @@ def _missing(
 ) -> Select[str, str, int, str | None]:
     untried = or_(
         _untouched(backbone),
-        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= time.time()),
+        and_(ImageSource.digest.is_(None), ImageSource.retry_at <= clock.now()),
     )
     query = (
         select(
@@ -252,45 +251,33 @@ def _missing(
     return query
 
 
-@dataclass(frozen=True)
-class _Fetched:
-    digest: str | None
-    image: Image | None
-    error: ImageError | None
-
-
-def _fetch(
-    fetcher: ImageFetcher,
-    copies: WorkingCopies,
-    source: str,
-    uri: str,
-    task_id: int,
-    digest: str | None,
-) -> _Fetched:
-    try:
-        if digest is None or not copies.has(digest):
-            digest = fetcher.fetch(uri, task_id)
-        return _Fetched(digest, copies.open(digest), None)
-    except ImageError as error:
-        log.warning("task %d: no image: %s", task_id, error)
-        return _Fetched(None, None, error)
-
-
-def _remember_sources(store: Store, results: dict[str, _Fetched]) -> None:
-    with store.write() as session:
-        for source, result in results.items():
-            row = session.get(ImageSource, source) or ImageSource(source=source, attempts=0)
+def _remember(session: Session, results: Sequence[Fetched]) -> None:
+    sources = [result.source for result in results]
+    rows = session.scalars(select(ImageSource).where(ImageSource.source.in_(sources)))
+    known = {row.source: row for row in rows}
+    for result in results:
+        row = known.get(result.source)
+        if row is None:
+            row = ImageSource(source=result.source, attempts=0)
             session.add(row)
-            row.digest = result.digest
-            row.failure = str(result.error) if result.error else ""
-            row.attempts = row.attempts + 1 if result.error else 0
-            row.retry_at = _retry_at(result.error, row.attempts)
+        row.digest = result.digest
+        row.failure = str(result.error) if result.error else ""
+        row.attempts = row.attempts + 1 if result.error else 0
+        row.retry_at = _retry_at(result.error, row.attempts)
+
+
+def _keep(session: Session, vectors: Mapping[str, NDArray[Any]], backbone: str) -> None:
+    rows = [
+        {"digest": digest, "backbone": backbone, "vector": to_bytes(vector)}
+        for digest, vector in sorted(vectors.items(), key=itemgetter(0))
+    ]
+    insert_new(session, Embedding, rows)
 
 
 def _retry_at(error: ImageError | None, attempts: int) -> float | None:
     if error is None or not error.retry:
         return None
-    return time.time() + RETRY_AFTER_SECONDS[min(attempts, len(RETRY_AFTER_SECONDS)) - 1]
+    return clock.now() + RETRY_AFTER_SECONDS[min(attempts, len(RETRY_AFTER_SECONDS)) - 1]
 
 
 def forget_failures(session: Session, project_id: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
+from backend import clock
 from backend.finetunes import FineTuneJson, fine_tune_json, newest_fine_tune
 from backend.hints import add_hint
 from backend.orders import wanted_name
@@ -18,7 +18,16 @@ from backend.outlook_text import outlook_json
 from backend.pool import count_images, failed_images
 from backend.store import Store
 from backend.sync import controls_of, set_config
-from backend.tables import ImageGroup, Label, Project, Task, TrainerProcess, Version, version_name
+from backend.tables import (
+    ImageGroup,
+    Label,
+    Project,
+    Task,
+    TrainerProcess,
+    Version,
+    storable,
+    version_name,
+)
 from backend.task_rows import AGREED
 from backend.troubles import troubles_json
 from backend.version_metrics import headline
@@ -31,14 +40,14 @@ def register_project(
 ) -> None:
     """Begin to keep a project, or take note of its newer config."""
     with store.read() as session:
-        known = session.get(Project, project_id)
-        if known is not None and label_config in (None, known.label_config):
+        known = session.scalar(select(Project.label_config).where(Project.id == project_id))
+        if known is not None and label_config in (None, known):
             return
     with store.write() as session:
         project = session.get(Project, project_id)
         new = project is None
         if project is None:
-            project = Project(id=project_id, connected_at=time.time(), title=title)
+            project = Project(id=project_id, connected_at=clock.now(), title=storable(title))
             session.add(project)
             session.flush()
         if label_config is not None:
@@ -196,7 +205,7 @@ def _near_duplicates(session: Session, project_id: int) -> int:
 def trainer_alive(session: Session, lease_seconds: float) -> bool:
     """Whether any trainer showed a sign of life within the length of a lease."""
     newest = session.scalar(select(func.max(TrainerProcess.heartbeat_at)))
-    return newest is not None and newest > time.time() - lease_seconds
+    return newest is not None and newest > clock.now() - lease_seconds
 
 
 def version_json(version: Version, champion: int, *, whole: bool = False) -> VersionJson:

@@ -19,6 +19,8 @@ from backend.champion import artifact_folder
 from backend.labelstudio import LabelStudio
 from backend.orders import version_of
 from backend.settings import Settings
+from backend.shared_files import shared_files
+from backend.shared_versions import forget_versions
 from backend.store import Store
 from backend.tables import Order, Project, Version, version_name
 from backend.tuned_networks import forget_unneeded
@@ -81,7 +83,10 @@ def prune(
                     f"The files of {version_name(number)} in {folder} cannot be removed ({error}).",
                     mend="Check the permissions of that folder, and prune again.",
                 ) from error
-        forget_unneeded(store, settings)
+        shared = shared_files(settings)
+        if shared is not None:
+            forget_versions(shared, store, project_id)
+        forget_unneeded(store, settings, shared)
     return PruneReport(project_id, [version_name(n) for n in folders], kept, size, dry_run)
 
 

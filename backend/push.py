@@ -126,7 +126,7 @@ def serve_order(
     with store.read() as session:
         if session.get_one(Project, project_id).served == name:
             return
-        leases.check(session, project_id)
+    leases.ensure(project_id)
     client.update_project(project_id, model_version=name, sampling=SAMPLING)
     with store.write() as session:
         leases.check(session, project_id)

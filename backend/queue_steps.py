@@ -6,13 +6,12 @@ often it was cut short. Of one version a new order is made only when the last on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from backend import labelstudio
+from backend import clock, labelstudio
 from backend.groups import count_known
 from backend.hints import newest_hints
 from backend.ordering import make_order
@@ -143,7 +142,7 @@ class QueueSteps:
         return found
 
     def _keep(self, what: Hashable, value: object) -> None:
-        until = time.time() + self.tools.settings.poll_seconds
+        until = clock.now() + self.tools.settings.poll_seconds
         self.tools.calm.keep(self.project_id, what, value, until)
 
     def _serving(self) -> tuple[bool, Artifact | None]:

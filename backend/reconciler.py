@@ -22,6 +22,7 @@ from functools import partial
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.attempts import Attempts
 from backend.dataset import LearningState, learning_state
 from backend.finetuning import FineTuning
@@ -84,7 +85,7 @@ class Reconciler:
             "group_rest": self._images.group_rest,
             "work": self._finetuning.work,
         }
-        self._wake_at = time.time() + self.tools.settings.poll_seconds
+        self._wake_at = clock.now() + self.tools.settings.poll_seconds
         attempts = Attempts(self.tools, self.project_id, self._wake_before)
         while not stopping():
             gone = self._project().gone
@@ -94,7 +95,7 @@ class Reconciler:
             if not any(attempts.run(name, partial(self._do, name, steps[name])) for name in names):
                 self._say("")
                 return self._wake_at
-        return time.time()
+        return clock.now()
 
     def _do(self, name: str, step: Callable[[], bool]) -> bool:
         """Do a step. What it logs names the requests whose hints were followed in this turn."""
@@ -119,7 +120,7 @@ class Reconciler:
         look = pending_look(self.tools.store, self.project_id)
         project = self._project()
         poll = self.tools.settings.poll_seconds
-        overdue = project.looked_at is None or project.looked_at + poll <= time.time()
+        overdue = project.looked_at is None or project.looked_at + poll <= clock.now()
         if look is None and not overdue:
             self._wake_before((project.looked_at or 0.0) + poll)
             return False
@@ -142,7 +143,7 @@ class Reconciler:
         if report.moved or look is None or look.everything or overdue:
             self.tools.calm.disturb(self.project_id)
         if look is not None:
-            forget_hints(self.tools.store, self.project_id, look.last_id)
+            forget_hints(self.tools.store, self.project_id, look.ids)
         if report.added or report.removed or report.changed_labels:
             log.info(
                 "project %d: %d tasks added, %d removed, %d labels changed",
@@ -156,14 +157,14 @@ class Reconciler:
 
     def _look_widely(self, project: Project) -> SyncReport:
         compared, tools = project.compared_at, self.tools
-        if compared is None or compared + COMPARE_ALL_SECONDS <= time.time():
+        if compared is None or compared + COMPARE_ALL_SECONDS <= clock.now():
             return look_at_everything(tools.store, tools.client, self.project_id, self._fence)
         return look_at_changes(tools.store, tools.client, self.project_id, self._fence)
 
     def _train(self) -> bool:
         tools = self.tools
         backbone = tools.engine.backbone
-        now = time.time()
+        now = clock.now()
         with tools.store.read() as session:
             project = session.get_one(Project, self.project_id)
             state = learning_state(session, project, backbone)

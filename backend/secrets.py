@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from backend.log_secrets import hide, hide_basic
 from backend.secret_files import SUFFIX
 from backend.server_settings import SHORTEST_SECRET
 from backend.settings import Settings, variable_name
+
+log = logging.getLogger(__name__)
 
 SECRET_HEADER = "X-Tiebreak-Secret"  # noqa: S105 - the header's name, not a secret
 FILES = {
@@ -92,7 +95,15 @@ def same(one: str, other: str) -> bool:
 
 def _secret(settings: Settings, name: str) -> str:
     given: SecretStr | None = getattr(settings, name)
-    found = given.get_secret_value() if given else _kept(settings.data_dir / FILES[name])
+    path = settings.data_dir / FILES[name]
+    if given is None and settings.database_url is not None and not path.exists():
+        log.warning(
+            "%s is not set, so one is made and kept in %s; machines that share a database but not "
+            "this folder must all be given the same.",
+            variable_name(name),
+            path.resolve(),
+        )
+    found = given.get_secret_value() if given else _kept(path)
     hide(found)
     if name == "password":
         hide_basic(settings.user, found)

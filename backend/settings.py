@@ -65,7 +65,7 @@ class Settings(
         files = SecretFiles(settings_cls, {name: variable_name(name) for name in SECRETS})
         return init_settings, env_settings, files
 
-    @field_validator("label_studio_url", "label_studio_public_url", "public_url")
+    @field_validator("label_studio_url", "label_studio_public_url", "public_url", "s3_endpoint")
     @classmethod
     def _http_address(cls, value: str | None) -> str | None:
         if not value:

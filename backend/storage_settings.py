@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 
 class StorageSettings(BaseModel):
@@ -39,6 +40,28 @@ class StorageSettings(BaseModel):
     data_dir: Path = Field(
         Path(".tiebreak"), description="Folder for the database, versions and working copies"
     )
+    artifacts: str | None = Field(
+        None,
+        description="Bucket, as in `s3://bucket/prefix`, in which machines share versions and "
+        "working copies; the data folder alone when empty",
+    )
+    s3_endpoint: str | None = Field(
+        None, description="Address of an S3 server that is not Amazon's"
+    )
+    copies_max_bytes: int = Field(
+        20_000_000_000,
+        ge=1_000_000,
+        description="Most bytes of working copies in the data folder, beside those in the bucket",
+    )
+
+    @field_validator("artifacts")
+    @classmethod
+    def _bucket(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?", value):
+            raise ValueError("must be a bucket and, if wanted, a prefix in it: s3://bucket/prefix")
+        return value.rstrip("/")
 
     @property
     def label_studio_link(self) -> str | None:

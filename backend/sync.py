@@ -9,7 +9,6 @@ looked writes nothing down: what it found may be older than what its successor d
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,14 +18,14 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend import labelstudio
+from backend import clock, labelstudio
 from backend.arrays import read_ints
 from backend.errors import LabelConfigError, LabelStudioNotFound
 from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.store import Store
-from backend.tables import Project, Task
+from backend.tables import Project, Task, storable
 from backend.task_rows import Moves, remove_tasks, write_labels, write_tasks
 
 Item = TypeVar("Item")
@@ -87,7 +86,7 @@ def look_at_project(
         with store.write() as session:
             fence(session)
             project = session.get_one(Project, project_id)
-            project.gone, project.looked_at = True, time.time()
+            project.gone, project.looked_at = True, clock.now()
         return ProjectLook(None)
     with store.write() as session:
         fence(session)
@@ -103,7 +102,7 @@ def set_config(project: Project, title: str, xml: str) -> bool:
     """
     before = controls_of(project)
     project.gone = False
-    project.title, project.label_config = title, xml
+    project.title, project.label_config = storable(title), storable(xml)
     try:
         after = parse_label_config(xml).controls
         project.config_problem = ""
@@ -124,7 +123,7 @@ def look_at_everything(
 ) -> SyncReport:
     """Compare every task and every annotation of a project with the tables; ``seen_now`` is what
     :func:`look_at_project` has just found."""
-    started = time.time()
+    started = clock.now()
     seen_now = seen_now or look_at_project(store, client, project_id, fence)
     with store.read() as session:
         project = session.get_one(Project, project_id)
@@ -162,7 +161,7 @@ def look_at_changes(
     store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
 ) -> SyncReport:
     """Compare what changed since the last look, which Label Studio dates; deletions too."""
-    started = time.time()
+    started = clock.now()
     seen_now = look_at_project(store, client, project_id, fence)
     if seen_now.changed:
         return look_at_everything(store, client, project_id, fence, seen_now)

@@ -21,6 +21,11 @@ def order_name(version: int, number: int) -> str:
     return f"{version_name(version)}.{number}" if number else version_name(version)
 
 
+def storable(text: str, most: int | None = None) -> str:
+    """Others' text as every database takes it: PostgreSQL knows no NUL, and keeps to ``most``."""
+    return text.replace("\0", "\ufffd")[:most]
+
+
 class Base(DeclarativeBase):
     """Root of the tables."""
 
@@ -188,6 +193,8 @@ class Version(Base):
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     pruned: Mapped[bool] = mapped_column(default=False)
     """Its files were removed."""
+    files: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """Digest that names its objects in the shared bucket; empty where only a folder has it."""
 
 
 class Order(Base):

@@ -6,7 +6,6 @@ Only differences are written, so that writing the same once more changes nothing
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,10 +13,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from backend import labelstudio
+from backend import clock, labelstudio
 from backend.label_config import Control
 from backend.labels import Annotation, labelled_at, task_labels
-from backend.tables import Label, Project, Task, TaskImage
+from backend.tables import Label, Project, Task, TaskImage, storable
 
 Item = TypeVar("Item")
 
@@ -45,7 +44,7 @@ def source_key(uri: str) -> str:
 def image_uris(data: Mapping[str, object], controls: Iterable[Control]) -> dict[str, str]:
     """Data key → image URI, for the images that the controls are about."""
     uris = {control.data_key: control.image_uri(data) for control in controls}
-    return {key: uri for key, uri in uris.items() if uri}
+    return {key: storable(uri) for key, uri in uris.items() if uri}
 
 
 def write_tasks(
@@ -146,7 +145,7 @@ def write_labels(
                 session, existing[control], label.status, label.choices, label.votes, label.detail
             )
     if changed:
-        session.get_one(Project, project_id).changed_at = time.time()
+        session.get_one(Project, project_id).changed_at = clock.now()
     return changed
 
 
@@ -186,7 +185,7 @@ def _set_label(
     """Write a label. True when what can be learned from it changed."""
     before = row.choices if row.status == AGREED else None
     after = list(choices) if status == AGREED else None
-    row.status, row.votes, row.detail = status, votes, detail
+    row.status, row.votes, row.detail = status, votes, storable(detail)
     if list(choices) != row.choices:
         row.choices = list(choices)
     if status == GONE and row.learned is None:

@@ -8,7 +8,7 @@ from backend.calm import Calm
 from backend.champion import Champions
 from backend.engine import LocalEngine
 from backend.finetune_child import FineTuneSlot
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.payoff_child import PayoffSlot
@@ -17,6 +17,7 @@ from backend.push import Pace
 from backend.settings import Settings
 from backend.store import Store
 from backend.watch import Watch
+from backend.working_copies import WorkingCopies
 
 
 @dataclass(frozen=True)

@@ -18,25 +18,29 @@ import time
 
 from sqlalchemy import select
 
+from backend import clock
 from backend.champion import Champions
 from backend.engine import LocalEngine
 from backend.errors import LabelStudioUnreachable, LeaseLost
 from backend.experiment_log import flush
 from backend.finetune_child import FineTuneSlot
 from backend.hints import newest_hints
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases, owner_name
 from backend.log_context import log_context
 from backend.push import Pace
 from backend.reconciler import Reconciler
 from backend.settings import Settings, label_studio_access
+from backend.shared_files import shared_files
+from backend.sharing import share_what_is_here
 from backend.store import Store
 from backend.tables import Project
 from backend.tools import Tools
 from backend.troubles import LOG_MEND, note, revive
 from backend.watch import Hang, Watch
 from backend.watchdog import HUNG, Watchdog
+from backend.working_copies import working_copies
 from model.errors import StorageError, TiebreakError, WeightsError
 
 log = logging.getLogger(__name__)
@@ -66,9 +70,9 @@ class Trainer:
             store=store,
             client=client,
             fetcher=ImageFetcher(settings, client),
-            copies=WorkingCopies(settings.working_copies, settings.working_copy_side),
+            copies=working_copies(settings),
             engine=LocalEngine(settings, watch.progress),
-            champions=Champions(store, settings.data_dir),
+            champions=Champions(store, settings.data_dir, shared_files(settings), patient=True),
             leases=Leases(store, owner, settings.lease_seconds),
             pace=Pace(),
             slot=FineTuneSlot(),
@@ -98,6 +102,7 @@ class Trainer:
         dog.start()
         with contextlib.suppress(StorageError):
             revive(self.tools.store)
+        threading.Thread(target=self._share, name="sharing", daemon=True).start()
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
         threading.Thread(target=self._load_backbone, name="backbone", daemon=True).start()
@@ -126,6 +131,16 @@ class Trainer:
         """What hangs from now on is no step of a project."""
         self.tools.watch.begin("Looking for work", self.tools.settings.step_seconds)
 
+    def _share(self) -> None:
+        """Send what was made before there was a bucket, if there is one."""
+        shared = shared_files(self.tools.settings)
+        if shared is None:
+            return
+        try:
+            share_what_is_here(shared, self.tools.store, self.tools.settings)
+        except StorageError as error:
+            log.error("%s", error)
+
     def _load_backbone(self) -> None:
         """Load the network while the first look is under way."""
         try:
@@ -150,7 +165,7 @@ class Trainer:
         hints = newest_hints(self.tools.store)
         with self.tools.store.read() as session:
             rows = session.execute(select(Project.id, Project.retry_at)).all()
-        now = time.time()
+        now = clock.now()
         due = []
         for project_id, retry_at in rows:
             # A hint that a turn left waiting, because its look is parked, is no reason for another.
@@ -165,7 +180,7 @@ class Trainer:
         leases = self.tools.leases
         self._look_for_work()
         if not leases.acquire(project_id):
-            self._wake[project_id] = time.time() + leases.seconds / 3
+            self._wake[project_id] = clock.now() + leases.seconds / 3
             return
         with log_context(project=project_id):
             self._take_turn(project_id)
@@ -203,7 +218,7 @@ class Trainer:
                 return
             project.error, project.failures = error, failures
             back_off = min(2.0 ** (failures - 1), LONGEST_BACK_OFF) if failures else 0.0
-            project.retry_at = time.time() + back_off if failures else 0.0
+            project.retry_at = clock.now() + back_off if failures else 0.0
             project.activity = ""
         self._wake[project_id] = 0.0 if error else self._wake.get(project_id, 0.0)
 

@@ -7,13 +7,13 @@ one clears away: see :mod:`backend.version_files`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
 
+from backend import clock
 from backend.candidate import Candidate, challenge, serving_number
 from backend.champion import replace_champion
 from backend.dataset import LearningState
@@ -22,6 +22,7 @@ from backend.hints import close_request
 from backend.lease import Leases
 from backend.pool_priors import PoolPriors
 from backend.settings import Settings
+from backend.shared_files import shared_files
 from backend.store import Store
 from backend.tables import Label, Project, Version
 from backend.task_rows import AGREED, GONE
@@ -68,7 +69,7 @@ def train(
     ``champion`` was read, where that is not ``champion`` itself. ``priors`` of earlier trainings
     save time. Nothing comes of the training when another one serves at its end.
     """
-    started, serving = time.time(), serving_number(champion, serving)
+    started, serving = clock.now(), serving_number(champion, serving)
     found = challenge(store, settings, project_id, backbone, champion, serving, tuned, priors)
     if not isinstance(found, Candidate):
         _finish(store, leases, project_id, found, started, None, serving)
@@ -94,7 +95,7 @@ def settle(
     version = Version(
         project_id=project_id,
         number=artifact.version,
-        created_at=time.time(),
+        created_at=clock.now(),
         kept=decision.promote,
         reason=decision.reason,
         labels=candidate.state.labels,
@@ -102,9 +103,11 @@ def settle(
         metrics=candidate.metrics,
     )
     state = candidate.state if learned or decision.promote else None
-    with laid_down(settings.data_dir, project_id, artifact) as put_in_place:
-        started, serving = candidate.started, candidate.serving
-        done = _finish(store, leases, project_id, state, started, version, serving, put_in_place)
+    with laid_down(settings.data_dir, project_id, artifact, shared_files(settings)) as laid:
+        started, serving, version.files = candidate.started, candidate.serving, laid.files
+        done = _finish(
+            store, leases, project_id, state, started, version, serving, laid.put_in_place
+        )
     if not done:
         return TrainingReport(None, False, CHANGED_MEANWHILE)
     log_version(settings, project_id, candidate.title, artifact, candidate.metrics, decision)

@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.errors import LabelStudioError, LabelStudioNotFound, LeaseLost
 from backend.lease import Leases
 from backend.store import Store
@@ -99,7 +99,7 @@ class Troubles:
 
     def _is_free(self, step: str) -> bool:
         row = self._rows.get(step)
-        if row is None or row.retry_at <= time.time():
+        if row is None or row.retry_at <= clock.now():
             return True
         if row.parked_at is not None and self._mark() != row.mark:
             log.info("project %d: something has changed for a parked step", self._project_id)
@@ -133,7 +133,7 @@ def note(
     if row is None:
         row = Trouble(project_id=project_id, step=step, failures=0)
         session.add(row)
-    now = time.time()
+    now = clock.now()
     row.failures += 1
     row.reason, row.mend, row.hung = reason, mend, hung
     parked = row.failures > len(BACK_OFF)

@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 
 from backend.finetune_files import Digest
 from backend.settings import Settings
+from backend.shared_files import SharedFiles, cached_file
 from backend.store import Store
 from backend.tables import Embedding, FineTune, Version
 from model.artifact import Artifact
@@ -23,6 +24,7 @@ from model.files import remove_quietly, sync_folder, write_whole, writing
 from model.weights import file_digest
 
 MANIFEST_KEY = "tuned"
+_BUCKET_FOLDER = "backbones"
 
 
 class TunedNetwork(BaseModel):
@@ -87,6 +89,32 @@ def keep_network(settings: Settings, tuned: Path, record: TunedNetwork) -> None:
     _verify(path, record.sha256)
 
 
+def share_tuned(shared: SharedFiles, folder: Path, identity: str) -> None:
+    """Send a network to the bucket, and then its record, which makes it one."""
+    key = f"{_BUCKET_FOLDER}/{identity}"
+    shared.put_file(f"{key}.safetensors", network_path(folder, identity))
+    shared.put(f"{key}.json", _record_path(folder, identity).read_bytes())
+
+
+def fetch_network(shared: SharedFiles, folder: Path, identity: str) -> None:
+    """Fetch a network from the bucket where it is not here whole; none, where there is none.
+
+    Raises:
+        StorageError: the bucket cannot be had.
+    """
+    if _is_here(folder, identity):
+        return
+    path, key = network_path(folder, identity), f"{_BUCKET_FOLDER}/{identity}"
+    if shared.get_file(f"{key}.safetensors", path):
+        cached_file(shared, f"{key}.json", _record_path(folder, identity))
+
+
+def fetch_tuned(shared: SharedFiles, folder: Path, artifact: Artifact) -> None:
+    """Fetch the network that a version reads, where it reads a fine-tuned one."""
+    if isinstance(artifact.manifest.get(MANIFEST_KEY), dict):
+        fetch_network(shared, folder, artifact.backbone)
+
+
 def tuned_base(artifact: Artifact) -> str:
     """Identity of the original backbone behind a version: its own, where it was not tuned."""
     tuned = artifact.manifest.get(MANIFEST_KEY)
@@ -113,13 +141,19 @@ def check_tuned(folder: Path, artifact: Artifact) -> None:
     _verify(path, record.sha256)
 
 
-def forget_unneeded(store: Store, settings: Settings) -> list[str]:
-    """Remove the tuned networks that no version with files and no fine-tune under way names.
+def forget_unneeded(
+    store: Store, settings: Settings, shared: SharedFiles | None = None
+) -> list[str]:
+    """Remove the tuned networks that no version with files and no fine-tune under way names, here
+    and in the bucket.
 
     Their embeddings go too. Returns the identities.
     """
     folder = tuned_folder(settings.data_dir)
     there = {path.stem for path in folder.glob("*.safetensors")}
+    if shared is not None:
+        kept = [Path(key) for key in shared.under(f"{_BUCKET_FOLDER}/")]
+        there |= {key.stem for key in kept if key.suffix == ".safetensors"}
     with store.write() as session:
         versions = select(Version.backbone).where(~Version.pruned)
         tunes = select(FineTune.backbone).where(FineTune.finished_at.is_(None))
@@ -130,11 +164,24 @@ def forget_unneeded(store: Store, settings: Settings) -> list[str]:
     for identity in unneeded:
         for path in (network_path(folder, identity), _record_path(folder, identity)):
             path.unlink(missing_ok=True)
+            if shared is not None:
+                shared.remove([f"{_BUCKET_FOLDER}/{path.name}"])
     return unneeded
 
 
 def _record_path(folder: Path, identity: str) -> Path:
     return folder / f"{identity}.json"
+
+
+def _is_here(folder: Path, identity: str) -> bool:
+    record = find_tuned(folder, identity)
+    if record is None:
+        return False
+    try:
+        _verify(network_path(folder, identity), record.sha256)
+    except ArtifactError:
+        return False
+    return True
 
 
 def _verify(path: Path, promised: str) -> None:

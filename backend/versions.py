@@ -9,7 +9,6 @@ of it, and the next training is judged against the version that then serves.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.champion import artifact_folder, load_whole, replace_champion
 from backend.errors import SetupError
 from backend.label_config import Control
@@ -25,11 +25,12 @@ from backend.orders import newest_order, wanted_strategy
 from backend.pool import count_images
 from backend.projects import version_json
 from backend.settings import Settings, variable_name
+from backend.shared_files import shared_files
 from backend.store import Store
 from backend.sync import controls_of
 from backend.tables import Hint, Project, Version, version_name
 from model.artifact import Artifact
-from model.errors import ArtifactError
+from model.errors import ArtifactError, StorageError
 from model.head import Head
 
 BY_HAND = "Promoted by hand"
@@ -88,7 +89,8 @@ def load_version(settings: Settings, project_id: int, row: Version) -> Artifact:
     """
     if row.pruned:
         raise _pruned(row.number)
-    return load_whole(settings.data_dir, project_id, row.number)
+    shared = shared_files(settings)
+    return load_whole(settings.data_dir, project_id, row.number, shared, row.files)
 
 
 def show_version(store: Store, settings: Settings, project_id: int, number: int) -> dict[str, Any]:
@@ -98,11 +100,12 @@ def show_version(store: Store, settings: Settings, project_id: int, number: int)
         champion = session.get_one(Project, project_id).champion
         found: dict[str, Any] = {**version_json(row, champion, whole=True)}
     folder = artifact_folder(settings.data_dir, project_id, number)
-    found |= {"bytes": bytes_on_disk(folder), "problem": "", "heads": [], "manifest": {}}
+    found |= {"problem": "", "heads": [], "manifest": {}}
     try:
         artifact = load_version(settings, project_id, row)
-    except (ArtifactError, SetupError) as error:
-        return found | {"problem": error.message}
+    except (ArtifactError, SetupError, StorageError) as error:
+        return found | {"bytes": bytes_on_disk(folder), "problem": error.message}
+    found["bytes"] = bytes_on_disk(folder)
     heads = [_head_json(name, head) for name, head in artifact.heads.items()]
     return found | {"heads": heads, "manifest": artifact.manifest}
 
@@ -178,7 +181,7 @@ def _switch(
         switch(project, row)
         project.pushing = True
         session.add(
-            Hint(project_id=project_id, action="PROMOTED", task_ids=[], created_at=time.time())
+            Hint(project_id=project_id, action="PROMOTED", task_ids=[], created_at=clock.now())
         )
     return Promotion(project_id, name, version_name(before), True, warnings)
 

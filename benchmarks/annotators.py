@@ -32,8 +32,8 @@ from tests.e2e.digits import Digits
 from tests.e2e.label_studio_person import Json, Person
 from tests.e2e.label_studio_server import LabelStudioServer, prepare_template
 from tests.e2e.ordered_project import OrderedProject
-from tests.e2e.postgres import PostgresServer
 from tests.e2e.team import Order, Record, Team, places, served_too_often
+from tests.postgres import PostgresServer
 from tests.tiebreak_process import REPOSITORY
 
 RETRAIN = {

@@ -11,6 +11,8 @@ import secrets
 import sys
 from pathlib import Path
 
+OWNER = 10001
+"""The user of Tiebreak's and Label Studio's containers."""
 DATABASE_HOST = os.environ.get("POSTGRE_HOST", "postgres")
 
 
@@ -24,13 +26,23 @@ def keep(folder: Path, name: str, secret: str, mode: int) -> None:
     partial.touch(mode=mode)
     partial.write_text(secret)
     partial.chmod(mode)
+    give(partial)
     partial.replace(path)
     print(f"made {path}", file=sys.stderr)
+
+
+def give(path: Path) -> None:
+    """Root, as whom a container begins, leaves nothing of its own behind."""
+    if os.geteuid() == 0:
+        os.chown(path, OWNER, OWNER)
 
 
 def main() -> None:
     """Make what is missing. The database's address repeats the password that is kept."""
     ours, database = Path(os.environ["SECRETS_FOLDER"]), Path(os.environ["DATABASE_SECRETS_FOLDER"])
+    for folder, mode in ((ours, 0o700), (database, 0o755)):
+        folder.chmod(mode)
+        give(folder)
     keep(database, "postgres_password", secrets.token_hex(24), 0o444)
     password = (database / "postgres_password").read_text()
     address = f"postgresql+psycopg://tiebreak:{password}@{DATABASE_HOST}/tiebreak"

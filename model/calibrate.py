@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from model.checks import class_flags, class_positions, finite_matrix, probability_matrix
@@ -126,6 +125,8 @@ class _Sigmoid:
 def _best(loss: _Softmax | _Sigmoid) -> float:
     if loss.rows == 0:
         return 1.0
+    from scipy.optimize import minimize_scalar  # slow to load, and nothing that serves asks it
+
     found = minimize_scalar(
         loss, bounds=LOG_TEMPERATURE_RANGE, method="bounded", options={"xatol": 1e-4}
     )
@@ -137,6 +138,8 @@ def _cooled(logits: Array, temperature: float, most: float) -> float:
     if logits.shape[1] == 1:
         # One sigmoid is a softmax over (logit, 0).
         logits = np.hstack([logits, np.zeros_like(logits)])
+
+    from scipy.optimize import brentq
 
     def excess(log_temperature: float) -> float:
         return float(softmax(logits / np.exp(log_temperature), axis=1).max(axis=1).mean()) - most

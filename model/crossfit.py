@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,13 @@ from scipy.special import expit, softmax
 from threadpoolctl import threadpool_limits
 
 from model.calibrate import fit_temperature, temper_confidence
-from model.linear import PrincipalAxes, fit_linear, principal_axes
+from model.fold_models import ALL, FOLDS, FoldModels, Shares, learned_rows
+from model.linear import principal_axes
 from model.metrics import log_loss
 from model.pool_prior import PoolPrior
 
 Array = NDArray[np.float64]
+AnyArray = NDArray[Any]
 
 # Strongest first: stronger ones are cheaper to fit, and each starts from the one before.
 PENALTIES = (5.0, 1.0, 0.2, 0.04, 0.008, 0.0016)
@@ -35,6 +38,8 @@ TOLERANCE, TOLERANCE_OF_MANY = 1e-3, 1e-2
 # By how much the pool's shares, 0 to 1, move a logit: chosen like the penalty, uphill from the
 # default. With many rows only whether to listen at all is.
 TRUSTS, TRUSTS_OF_MANY, DEFAULT_TRUST = (0.0, 6.0, 12.0, 20.0), (0.0, 12.0), 12.0
+# Another trust that is worse by this share at the last one's penalty is not looked into further.
+CLEARLY_WORSE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +62,7 @@ class CrossFit:
 
 
 def cross_fit(
-    rows: Array,
+    rows: AnyArray,
     targets: NDArray[np.bool_],
     folds: NDArray[np.int64] | None,
     *,
@@ -70,13 +75,15 @@ def cross_fit(
     Tested are the rows in a fold, or with ``honest``, (n,), those of them that are honest.
 
     Goes from the strongest penalty to the weakest until the cross-validated log loss, at the
-    temperature that suits each best, gets worse (above 1,000 rows: is no longer 10% better).
+    temperature that suits each best, gets worse (above 1,000 rows: is no longer 10% better). Only
+    the models of the folds are fitted on the way; that of all rows begins where they ended.
     Without ``multiple`` every class needs a row, and with a ``pool`` the same is done for several
     degrees of trust in it: the logits are then trust times the pool's shares plus what is fitted
     on top. Each fold's model has shares of its own, from the labels that it may know.
 
-    Runs on one core: beside a busy server, the linear algebra library's threads wait for each
-    other longer than they work (measured: 31 s instead of 5 s on two shared cores).
+    The linear algebra library is held to one thread: beside a busy server its own wait for each
+    other longer than they work (measured: 31 s instead of 5 s on two shared cores). Large fits are
+    parted among threads of ours (:mod:`model.parallel`).
     """
     with threadpool_limits(limits=1, user_api="blas"):
         return _cross_fit(rows, targets, folds, multiple, honest, None if multiple else pool)
@@ -91,175 +98,106 @@ def calibrated(
 
 
 def _cross_fit(
-    rows: Array,
+    rows: AnyArray,
     targets: NDArray[np.bool_],
     folds: NDArray[np.int64] | None,
     multiple: bool,
     honest: NDArray[np.bool_] | None,
     pool: PoolPrior | None,
 ) -> CrossFit:
-    included: Array = _learned_rows(len(rows), folds)
+    included: Array = learned_rows(len(rows), folds)
     flags = targets.astype(np.float64)
-    shares = None if pool is None else _Shares(pool, rows, flags, included[:, :, 0])
-    fitting = _Fitting(principal_axes(rows), flags, included, multiple, shares)
+    shares = None if pool is None else Shares(pool, rows, flags, included[:, :, 0])
+    models = FoldModels(principal_axes(rows), flags, included, multiple, shares)
     if folds is None:
-        return fitting.untested(DEFAULT_PENALTY, DEFAULT_TRUST if shares else 0.0)
+        trust = DEFAULT_TRUST if shares else 0.0
+        only = models.fit(ALL, DEFAULT_PENALTY, trust, None, TOLERANCE)
+        weights, bias = models.whole(only, trust)
+        return CrossFit(weights, bias, _ones(targets, multiple), None, DEFAULT_PENALTY, trust)
     tested = folds >= 0 if honest is None else (folds >= 0) & honest
-    many = len(rows) > MANY_ROWS
-    trusts = (0.0,) if shares is None else TRUSTS_OF_MANY if many else TRUSTS
-    return _best_trust(fitting, targets, np.where(tested, folds, -1), trusts, many)
-
-
-class _Shares:
-    """What the pool says of n labelled rows, to each of f models, and the maps that say it."""
-
-    def __init__(self, pool: PoolPrior, rows: Array, flags: Array, included: Array) -> None:
-        self.weights, self.bias = pool.directions(
-            pool.seeds(rows.astype(np.float32)), flags, included
-        )
-        self.logits = np.stack(
-            [rows @ part + bias for part, bias in zip(self.weights, self.bias, strict=True)], axis=1
-        )
+    search = _Search(models, targets, np.where(tested, folds, -1), len(rows) > MANY_ROWS)
+    found = search.best()
+    start = models.middle(found.solution)
+    last = models.fit(ALL, found.penalty, found.trust, start, search.tolerance)
+    weights, bias = models.whole(last, found.trust)
+    return CrossFit(weights, bias, found.temperature, found.logits, found.penalty, found.trust)
 
 
 @dataclass(frozen=True, eq=False)
-class _Fitting:
-    """The rows in their axes, what each model learns of them, and what the pool adds."""
+class _Found:
+    """What the models of the folds came to at one penalty and trust.
 
-    axes: PrincipalAxes
-    flags: Array
-    included: Array
-    multiple: bool
-    shares: _Shares | None
-
-    def start(self) -> tuple[Array, Array]:
-        """What each model may learn, and where it starts."""
-        f, k = self.included.shape[1], self.flags.shape[1]
-        start: Array = np.zeros((self.axes.scores.shape[1] + 1, f, k))
-        if not self.multiple:
-            return self.included, start
-        included, start[-1] = _learned_classes(self.flags > 0, self.included)
-        return included, start
-
-    def offset(self, trust: float) -> Array | None:
-        """(n, f, k) the logits that the pool gives."""
-        return trust * self.shares.logits if self.shares is not None and trust else None
-
-    def unfold(self, solution: Array, trust: float) -> tuple[Array, Array]:
-        """The (d, k) weights and (k,) bias of the model of all rows."""
-        weights, bias = self.axes.unfold(solution[:-1, -1], solution[-1, -1])
-        if self.shares is None or not trust:
-            return weights, bias
-        return weights + trust * self.shares.weights[-1], bias + trust * self.shares.bias[-1]
-
-    def untested(self, penalty: float, trust: float) -> CrossFit:
-        """The fit where nothing can be chosen."""
-        included, start = self.start()
-        found = fit_linear(
-            self.axes,
-            self.flags,
-            included,
-            penalty,
-            multiple=self.multiple,
-            start=start,
-            offset=self.offset(trust),
-        )
-        weights, bias = self.unfold(found, trust)
-        ones = _ones(self.flags > 0, self.multiple)
-        return CrossFit(weights, bias, ones, None, penalty, trust)
-
-
-def _best_trust(
-    fitting: _Fitting,
-    targets: NDArray[np.bool_],
-    tested: NDArray[np.int64],
-    trusts: Sequence[float],
-    many: bool,
-) -> CrossFit:
-    """The fit of the best trust, from the default on to one side and then the other, as long as it
-    gets better."""
-    middle = trusts.index(DEFAULT_TRUST) if DEFAULT_TRUST in trusts else 0
-    best, least = _best_penalty(fitting, targets, tested, trusts[middle], many)
-    for side in (trusts[middle + 1 :], trusts[:middle][::-1]):
-        first = best
-        for trust in side:
-            found, loss = _best_penalty(fitting, targets, tested, trust, many)
-            if loss >= least:
-                break
-            best, least = found, loss
-        if best is not first:
-            break
-    return best
-
-
-def _best_penalty(
-    fitting: _Fitting,
-    targets: NDArray[np.bool_],
-    tested: NDArray[np.int64],
-    trust: float,
-    many: bool,
-) -> tuple[CrossFit, float]:
-    """The fit of the best penalty at one degree of trust, and its cross-validated log loss;
-    ``tested`` is the fold of the rows that are tested, -1 for the others."""
-    included, start = fitting.start()
-    offset, judged = fitting.offset(trust), tested >= 0
-    worthwhile, tolerance = (LEAST_GAIN_OF_MANY, TOLERANCE_OF_MANY) if many else (0.0, TOLERANCE)
-    best: CrossFit | None = None
-    least = np.inf
-    for penalty in PENALTIES:
-        start = fit_linear(
-            fitting.axes,
-            fitting.flags,
-            included,
-            penalty,
-            multiple=fitting.multiple,
-            start=start,
-            tolerance=tolerance,
-            offset=offset,
-        )
-        logits = _out_of_fold(fitting.axes, start, tested, offset)
-        temperature, loss = _calibrated_loss(logits[judged], targets[judged], fitting.multiple)
-        previous, least = least, min(least, loss)
-        if loss < previous:
-            weights, bias = fitting.unfold(start, trust)
-            best = CrossFit(weights, bias, temperature, logits, penalty, trust)
-        if loss >= previous * (1 - worthwhile):
-            break
-    assert best is not None
-    return best, least
-
-
-def _learned_rows(n: int, folds: NDArray[np.int64] | None) -> Array:
-    """(n, f, 1) 0/1: which rows each model learns: one for each fold, without it, and one all."""
-    if folds is None:
-        return np.ones((n, 1, 1))
-    included = np.ones((n, int(folds.max()) + 2, 1))
-    tested = np.flatnonzero(folds >= 0)
-    included[tested, folds[tested]] = 0
-    return included
-
-
-def _learned_classes(targets: NDArray[np.bool_], rows: Array) -> tuple[Array, Array]:
-    """(n, f, k) 0/1: which rows and classes each model learns, and the (f, k) biases to start at.
-
-    A class needs a yes and a no among a model's rows to be learned; else it keeps its first bias,
-    the log odds by the rule of succession.
+    ``solution``  (r + 1, folds, k) as :func:`model.linear.fit_linear` gives it
+    ``logits``    (n, k) out of fold
+    ``loss``      their log loss at the ``temperature`` that suits them best
     """
-    learned = rows[:, :, 0].T
-    yes, no = learned @ targets, learned @ ~targets
-    return rows * ((yes > 0) & (no > 0)), np.log((yes + 1) / (no + 1))
+
+    penalty: float
+    trust: float
+    solution: Array
+    logits: Array
+    temperature: NDArray[np.float32]
+    loss: float
 
 
-def _out_of_fold(
-    axes: PrincipalAxes, solution: Array, folds: NDArray[np.int64], offset: Array | None
-) -> Array:
-    logits = np.full((len(folds), solution.shape[2]), np.nan)
-    for fold in range(int(folds.max()) + 1):
-        held = folds == fold
-        logits[held] = axes.scores[held] @ solution[:-1, fold] + solution[-1, fold]
-        if offset is not None:
-            logits[held] += offset[held, fold]
-    return logits
+class _Search:
+    """Looks for the penalty and the trust whose out-of-fold log loss is least, each fit from the
+    one before on. ``tested`` is the fold of the rows that are tested, -1 for the others."""
+
+    def __init__(
+        self, models: FoldModels, targets: NDArray[np.bool_], tested: NDArray[np.int64], many: bool
+    ) -> None:
+        self._models, self._targets, self._tested = models, targets, tested
+        self.tolerance = TOLERANCE_OF_MANY if many else TOLERANCE
+        self._worthwhile = LEAST_GAIN_OF_MANY if many else 0.0
+        self._trusts: Sequence[float] = (0.0,)
+        if models.shares is not None:
+            self._trusts = TRUSTS_OF_MANY if many else TRUSTS
+
+    def best(self) -> _Found:
+        """From the default trust on to one side and then the other, as long as it gets better."""
+        middle = self._trusts.index(DEFAULT_TRUST) if DEFAULT_TRUST in self._trusts else 0
+        first = best = self._first(self._trusts[middle])
+        for side in (self._trusts[middle + 1 :], self._trusts[:middle][::-1]):
+            for trust in side:
+                found = self._beside(best, trust)
+                if found.loss >= best.loss:
+                    break
+                best = found
+            if best is not first:
+                break
+        return best
+
+    def _first(self, trust: float) -> _Found:
+        """The best penalty, from the strongest on."""
+        return self._along(self._at(PENALTIES[0], trust), PENALTIES[1:])
+
+    def _beside(self, known: _Found, trust: float) -> _Found:
+        """The best penalty at another trust, from the one that was best at the last on."""
+        place = PENALTIES.index(known.penalty)
+        here = self._at(known.penalty, trust, known)
+        if here.loss > known.loss * (1 + CLEARLY_WORSE):
+            return here
+        found = self._along(here, PENALTIES[place + 1 :])
+        return self._along(here, PENALTIES[:place][::-1]) if found is here else found
+
+    def _along(self, best: _Found, penalties: Sequence[float]) -> _Found:
+        """Go on while the loss gets less by as much as a fit should be worth."""
+        for penalty in penalties:
+            found, least = self._at(penalty, best.trust, best), best.loss
+            if found.loss < least:
+                best = found
+            if found.loss >= least * (1 - self._worthwhile):
+                break
+        return best
+
+    def _at(self, penalty: float, trust: float, known: _Found | None = None) -> _Found:
+        start = known.solution if known else None
+        models, judged = self._models, self._tested >= 0
+        solution = models.fit(FOLDS, penalty, trust, start, self.tolerance)
+        logits = models.out_of_fold(solution, self._tested, trust)
+        temperature, loss = _calibrated_loss(logits[judged], self._targets[judged], models.multiple)
+        return _Found(penalty, trust, solution, logits, temperature, loss)
 
 
 def _ones(flags: NDArray[np.bool_], multiple: bool) -> NDArray[np.float32]:

@@ -85,15 +85,22 @@ def forecast(
     never has a smaller ``low`` or ``high``. Versions on another backbone have a curve of their own
     and must be left out. ArgumentError for a target outside (0, 1).
     """
+    return look_ahead(points, targets, seed=seed)[0]
+
+
+def look_ahead(
+    points: Sequence[AuditPoint], targets: Iterable[float], *, seed: int = 0
+) -> tuple[list[Forecast], LearningCurve | None]:
+    """:func:`forecast`, and the curve that it was read from; None where none fits."""
     wanted = [_checked(target) for target in targets]
     missing = _missing(points)
     if missing:
-        return [_unknown(target, points, missing) for target in wanted]
+        return [_unknown(target, points, missing) for target in wanted], None
     curve = fit_learning_curve(points, seed=seed)
     if not curve.fits:
         odd = "its accuracy has not risen with the labels as a learning curve does"
-        return [_unknown(target, points, odd) for target in wanted]
-    return [read_curve(curve, target) for target in wanted]
+        return [_unknown(target, points, odd) for target in wanted], None
+    return [read_curve(curve, target) for target in wanted], curve
 
 
 def read_curve(curve: LearningCurve, target: float) -> Forecast:

@@ -151,7 +151,7 @@ def power_normalise(embeddings: NDArray[np.floating]) -> FloatArray:
     Classification* (2010), section 3: it keeps a few strong channels from deciding alone.
     """
     rows = np.asarray(embeddings, dtype=np.float32)
-    rooted = np.sign(rows) * np.sqrt(np.abs(rows))
+    rooted = np.copysign(np.sqrt(np.abs(rows)), rows)
     lengths = np.linalg.norm(rooted, axis=1, keepdims=True)
     return np.asarray(rooted / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
@@ -197,7 +197,7 @@ def fit_head(
     fewer than two classes with labels, or with ``multiple`` no row.
     """
     names = tuple(classes)
-    rows = power_normalise(embedding_matrix(embeddings)).astype(np.float64)
+    rows = power_normalise(embedding_matrix(embeddings))
     n = len(rows)
     split = _Split(
         np.random.default_rng(seed),
@@ -223,7 +223,7 @@ class _Split:
 
 
 def _fit_classes(
-    rows: Array,
+    rows: FloatArray,
     positions: NDArray[np.int64],
     names: tuple[str, ...],
     split: _Split,
@@ -249,7 +249,7 @@ def _fit_classes(
 
 
 def _fit_flags(
-    rows: Array, flags: NDArray[np.bool_], names: tuple[str, ...], split: _Split
+    rows: FloatArray, flags: NDArray[np.bool_], names: tuple[str, ...], split: _Split
 ) -> HeadFit:
     if len(flags) == 0 or len(names) == 0:
         raise ArgumentError(f"targets has shape {flags.shape}; a row and a class are needed.")

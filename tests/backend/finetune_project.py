@@ -22,7 +22,7 @@ from backend.finetune_files import JOB, RESULT, TUNED, Job, Result, job_folder, 
 from backend.finetunes import JUDGING, TRAINING, UNDER_WAY, newest_fine_tune, want_fine_tune
 from backend.finetuning import FineTuning
 from backend.groups import group_images
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.pool import embed_chunk
@@ -33,6 +33,7 @@ from backend.tables import FineTune, Lease, TrainerProcess, Version
 from backend.tools import Tools
 from backend.training import TrainingReport, train
 from backend.tuned_networks import find_tuned, tuned_folder
+from backend.working_copies import WorkingCopies
 from model.backbones import load_backbone
 from model.tuned import save_network
 from tests.backend.conftest import Tables

@@ -10,7 +10,7 @@ import pytest
 from backend.champion import Champions, artifact_folder
 from backend.engine import LocalEngine
 from backend.finetune_child import FineTuneSlot
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.projects import ControlStatus, project_status, register_project
@@ -19,6 +19,7 @@ from backend.reconciler import Reconciler, Tools
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project
+from backend.working_copies import WorkingCopies
 from model.artifact import Artifact, load_artifact
 from tests.backend.peers import shared_decoders
 from tests.backend.small_label_studio import ColourEngine, SmallLabelStudio

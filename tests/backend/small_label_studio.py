@@ -88,9 +88,9 @@ class SmallLabelStudio(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), _Handler)
+        self.url = f"http://{host}:{self.server_address[1]}"
         self.project: dict[str, Any] = {"id": 1, "title": "Test", "label_config": "<View/>"}
         self.tasks: dict[int, dict[str, Any]] = {}
         self.pictures: dict[int, bytes] = {}

@@ -31,7 +31,7 @@ def raised(kind: Any, sqlstate: str | None) -> DBAPIError:
 def test_a_server_that_is_away_is_waited_for(kind: Any, sqlstate: str | None) -> None:
     found = storage_error(raised(kind, sqlstate), SERVER)
     assert found is not None
-    assert found.message == "The database at db.example.org:5432 does not answer."
+    assert found.message == "The database at db.example.org:5432 does not answer (refused)."
 
 
 def test_a_server_without_space_or_without_leave_to_write_is_named() -> None:

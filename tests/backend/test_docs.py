@@ -130,7 +130,7 @@ def test_commands_and_variables_that_a_page_names_exist(page: Path) -> None:
         assert name in commands(), f"tiebreak {name}"
     variables = {variable_name(name) for name in Settings.model_fields}
     variables |= {f"{variable_name(name)}{SUFFIX}" for name in SECRETS}
-    assert set(re.findall(r"\bTIEBREAK_[A-Z_]*[A-Z]", text)) <= variables
+    assert set(re.findall(r"\bTIEBREAK_[A-Z0-9_]*[A-Z0-9]", text)) <= variables
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

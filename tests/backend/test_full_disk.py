@@ -15,18 +15,23 @@ import pytest
 
 from backend.champion import Champions, artifact_folder
 from backend.hints import add_hint
-from backend.images import WorkingCopies
 from backend.lease import Leases
 from backend.secrets import webhook_secret
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Hint
 from backend.training import train
+from backend.working_copies import WorkingCopies
 from model.errors import StorageError
 from tests.backend.conftest import BACKBONE, Tables
 from tests.backend.served_app import client_of
 
 SIZE = 12_000_000
+
+
+@pytest.fixture
+def database() -> None:
+    """SQLite, whose disk can be filled."""
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from sqlalchemy import select
 
 from backend.hints import (
     EVERYTHING_ABOVE,
@@ -13,7 +14,10 @@ from backend.hints import (
     pending_look,
 )
 from backend.store import Store
-from backend.tables import Project
+from backend.tables import Hint, Project
+from tests.backend.databases import both_databases
+
+pytestmark = both_databases
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +56,7 @@ def test_a_hint_that_comes_during_a_look_stays(store: Store) -> None:
     look = pending_look(store, 1)
     assert look is not None
     add_hint(store, 1, "ANNOTATION_CREATED", [8], train=False)
-    forget_hints(store, 1, look.last_id)
+    forget_hints(store, 1, look.ids)
     left = pending_look(store, 1)
     assert left is not None
     assert left.task_ids == (8,)
@@ -79,7 +83,7 @@ def test_a_request_stays_open_until_its_hint_was_followed(store: Store) -> None:
     assert requested is not None
     look = pending_look(store, 1)
     assert look is not None
-    forget_hints(store, 1, look.last_id)
+    forget_hints(store, 1, look.ids)
     with store.write() as session:
         project = session.get_one(Project, 1)
         assert not close_request(session, project, requested - 1)
@@ -87,3 +91,21 @@ def test_a_request_stays_open_until_its_hint_was_followed(store: Store) -> None:
         assert close_request(session, project, requested)
         assert project.train_requested_at is None
         assert close_request(session, project, requested)
+
+
+def test_an_action_that_no_column_takes_is_kept_short(store: Store) -> None:
+    assert add_hint(store, 1, "A\0" + "x" * 1000, [7], train=False)
+    with store.read() as session:
+        assert session.scalars(select(Hint.action)).all() == ["A\ufffd" + "x" * 58]
+
+
+def test_only_what_was_looked_at_is_forgotten(store: Store) -> None:
+    for task in (1, 2, 3):
+        add_hint(store, 1, "ANNOTATION_CREATED", [task], train=False)
+    look = pending_look(store, 1)
+    assert look is not None
+    # The first one was written last: its number was given before, but it was committed later.
+    forget_hints(store, 1, look.ids[1:])
+    left = pending_look(store, 1)
+    assert left is not None
+    assert (left.ids, left.task_ids) == (look.ids[:1], (1,))

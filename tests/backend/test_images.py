@@ -20,8 +20,9 @@ from PIL import Image
 
 from backend.data_uris import read_data_uri
 from backend.errors import ImageError
-from backend.images import ImageFetcher, WorkingCopies, shortened
+from backend.images import ImageFetcher, shortened
 from backend.settings import Settings
+from backend.working_copies import WorkingCopies
 from model.errors import ArgumentError, StorageError
 from tests.backend.peers import shared_decoders
 

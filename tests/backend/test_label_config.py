@@ -362,3 +362,16 @@ JSON = st.recursive(
 def test_image_uri_of_any_data(data, key):
     uri = control(key).image_uri(data)
     assert uri is None or (isinstance(uri, str) and uri.strip())
+
+
+def test_a_name_that_the_database_cannot_keep_is_left_alone() -> None:
+    def named(name: str) -> str:
+        return (
+            '<View><Image name="i" value="$i"/>'
+            f'<Choices name="{name}" toName="i"><Choice value="a"/><Choice value="b"/></Choices>'
+            "</View>"
+        )
+
+    assert parse_label_config(named("n" * 255)).controls[0].name == "n" * 255
+    with pytest.raises(LabelConfigError, match="its name has more than 255"):
+        parse_label_config(named("n" * 256))

@@ -15,6 +15,7 @@ from backend.described import Description, described
 from backend.openapi import describe, template
 from backend.payloads import LARGEST_ID
 from backend.store import Store
+from tests.backend.databases import on_sqlite
 from tests.backend.described_client import check_answer
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
@@ -163,6 +164,7 @@ def test_what_is_unexpected_tells_nothing(
     assert "ZeroDivisionError: secret-in-an-error" in caplog.text
 
 
+@on_sqlite
 def test_a_database_that_is_gone_says_so(client: FlaskClient, store: Store) -> None:
     with store.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE hints")

@@ -113,9 +113,7 @@ def test_versions_are_compared_on_images_without_a_label(
     def kappa_of(*numbers: int) -> float | None:
         with tables.store.read() as session:
             controls = controls_of(project)
-            return agreement(
-                session, project, controls, settings.data_dir, (numbers[0], numbers[1])
-            )
+            return agreement(session, project, controls, settings, (numbers[0], numbers[1]))
 
     assert kappa_of(1, 1) == pytest.approx(1)
     # They agree on the three owls of nine; by chance 3 (1/3)^2 = 1/3 would do: (1/3 - 1/3) / (2/3).

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backend.engine import LocalEngine
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.pool import (
     count_images,
     embed_chunk,
@@ -24,6 +24,7 @@ from backend.pool import (
 from backend.settings import Settings
 from backend.tables import Embedding, ImageSource, TaskImage
 from backend.task_rows import source_key
+from backend.working_copies import WorkingCopies
 from tests.backend.conftest import BACKBONE, Tables
 from tests.backend.peers import shared_decoders
 

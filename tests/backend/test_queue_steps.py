@@ -331,9 +331,9 @@ class Mortal:
 def _mortal_store(address: str, fate: Mortal) -> Store:
     class MortalStore(Store):
         @contextmanager
-        def write(self) -> Iterator[Session]:
+        def write(self, *, alone: bool = True) -> Iterator[Session]:
             fate.perhaps()
-            with super().write() as session:
+            with super().write(alone=alone) as session:
                 yield session
             fate.perhaps()
 

@@ -25,6 +25,11 @@ from tests.tiebreak_process import kill, start
 PATIENCE = 120.0
 
 
+@pytest.fixture
+def database() -> None:
+    """SQLite in the folder of the processes."""
+
+
 class Gate:
     """Keeps back the answers to some requests, and knows whether one waits."""
 

@@ -28,6 +28,7 @@ from backend.versions_text import version_text
 from model.errors import ArtifactError
 from model.head import Head
 from tests.backend.conftest import SINGLE, Tables
+from tests.backend.databases import on_sqlite
 from tests.backend.prediction_keeper import PredictionKeeper
 from tests.backend.queue_of import Planned, make_anew, plan
 from tests.backend.saved_versions import IDENTITY, embed_again, save_version
@@ -341,6 +342,7 @@ def test_a_rollback_during_a_push_is_not_forgotten(
     assert not learned.project().pushing
 
 
+@on_sqlite
 def test_projects_of_before_get_their_history(settings: Settings) -> None:
     store = Store(settings.database_address)
     config = Config()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ArgumentError
-from model.forecast import Forecast, Outlook, forecast, read_curve
+from model.forecast import Forecast, Outlook, forecast, look_ahead, read_curve
 from model.learning_curve import HORIZON, AuditPoint, LearningCurve, fit_learning_curve
 
 TYPICAL = [AuditPoint(50 * 2**i, right, 150) for i, right in enumerate((85, 98, 108, 117, 123))]
@@ -179,3 +179,14 @@ def test_a_higher_target_never_needs_fewer(found: list[tuple[int, int, float]], 
         if f.low is not None and f.high is not None:
             assert 0 <= f.low <= f.high <= 1.1 * HORIZON * f.labels + 10
         assert (f.why_not == "") == (f.outlook is not Outlook.CANNOT_TELL)
+
+
+def test_the_curve_behind_a_forecast_is_handed_out_with_it():
+    found, curve = look_ahead(TYPICAL, [0.85], seed=3)
+    assert curve is not None
+    assert found == forecast(TYPICAL, [0.85], seed=3) == [read_curve(curve, 0.85)]
+    np.testing.assert_array_equal(curve.best, fit_learning_curve(TYPICAL, seed=3).best)
+    falling = [AuditPoint(50 * 2**i, 140 - 30 * i, 150) for i in range(4)]
+    for points in (TYPICAL[:2], falling):
+        [unknown], none = look_ahead(points, [0.85])
+        assert (unknown.outlook, none) == (Outlook.CANNOT_TELL, None)

@@ -123,3 +123,70 @@ def test_an_offset_is_kept_and_only_the_rest_is_fitted():
         slope = axes.scores.T @ residual + 0.5 * found[:-1, model]
         np.testing.assert_allclose(slope, 0, atol=0.02)
         np.testing.assert_allclose(residual.sum(axis=0), 0, atol=0.02)
+
+
+def centred(scores: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Logits of a softmax, which may all be moved by the same."""
+    logits = scores @ w + b
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
+def test_the_folds_together_are_scikit_learns_fits_one_by_one():
+    rows, targets = problem(50, 12, 4, 6)
+    axes = principal_axes(rows)
+    folds = np.arange(50) // 4 % 5
+    included = np.ones((50, 6, 1))
+    included[np.arange(50), folds] = 0
+    found = fit_linear(axes, np.eye(4)[targets], included, 0.7, multiple=False, tolerance=1e-10)
+    for model in range(6):
+        used = folds != model
+        theirs = LogisticRegression(C=1 / 0.7, tol=1e-12, solver="newton-cholesky")
+        theirs.fit(axes.scores[used], targets[used])
+        expected = centred(axes.scores, theirs.coef_.T, theirs.intercept_)
+        ours = centred(axes.scores, found[:-1, model], found[-1, model])
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_the_folds_of_sigmoids_too():
+    rows, targets = problem(48, 8, 3, 7)
+    flags = np.stack([targets == 0, targets <= 1], axis=1)
+    axes = principal_axes(rows)
+    included = np.ones((48, 3, 2))
+    included[:12, 0] = 0
+    included[12:24, 1] = 0
+    found = fit_linear(axes, flags.astype(float), included, 0.5, multiple=True, tolerance=1e-10)
+    for model in range(3):
+        used = included[:, model, 0] > 0
+        for c in range(2):
+            theirs = LogisticRegression(C=2, tol=1e-12, solver="newton-cholesky")
+            theirs.fit(axes.scores[used], flags[used, c])
+            expected = axes.scores @ theirs.coef_[0] + theirs.intercept_
+            ours = axes.scores @ found[:-1, model, c] + found[-1, model, c]
+            np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_single_precision_on_threads_comes_to_the_same():
+    # Many enough multiplications for both; a model alone has few enough for neither.
+    rows, targets = problem(600, 75, 15, 8)
+    axes = principal_axes(rows)
+    folds = np.arange(600) // 15 % 29
+    included = np.ones((600, 30, 1))
+    included[np.arange(600), folds] = 0
+    flags = np.eye(15)[targets]
+    together = fit_linear(axes, flags, included, 2.0, multiple=False)
+    for model in (0, 14, 29):
+        alone = fit_linear(axes, flags, included[:, [model]], 2.0, multiple=False, tolerance=1e-8)
+        p = softmax(axes.scores @ together[:-1, model] + together[-1, model], axis=1)
+        exact = softmax(axes.scores @ alone[:-1, 0] + alone[-1, 0], axis=1)
+        np.testing.assert_allclose(p, exact, atol=0.005)
+
+
+def test_many_rows_are_turned_in_single_precision_and_keep_their_distances():
+    rows, _ = problem(5600, 600, 3, 9)
+    axes = principal_axes(rows.astype(np.float32))
+    assert axes.scores.dtype == np.float32
+    centred = rows[:40] - rows.mean(axis=0)
+    scale = len(rows) / ((rows - rows.mean(axis=0)) ** 2).sum()
+    found = axes.scores[:40].astype(np.float64)
+    np.testing.assert_allclose(found @ found.T, centred @ centred.T * scale, atol=2e-4)
+    np.testing.assert_allclose((axes.scores**2).sum(axis=0), axes.variance, rtol=2e-3)

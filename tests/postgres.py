@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own for a Label Studio, on 127.0.0.1 and in a temporary folder."""
+"""A PostgreSQL of one's own, on 127.0.0.1 and in a temporary folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ class PostgresMissing(RuntimeError):
 class PostgresServer:
     """One cluster with one empty database, from :meth:`start` to :meth:`close`.
 
-    PostgreSQL refuses to run as root, so root runs it as the user ``postgres``.
+    PostgreSQL refuses to run as root, so root runs it as the user ``postgres``. ``host`` is where
+    it listens beside its socket; with ``careless`` it does not wait for the disk, and a power cut
+    would cost its data.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", *, careless: bool = False) -> None:
+        self.host = host
         self.port = free_port()
+        self._careless = careless
         self._programs = _programs()
         self._user = USER if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="tiebreak-postgres-"))
@@ -40,7 +44,12 @@ class PostgresServer:
         secret.write_text(PASSWORD)
         access = ("-U", USER, "-A", "scram-sha-256", f"--pwfile={secret}")
         self._run("initdb", "-D", self._data, "-E", "UTF8", *access)
-        options = f"-p {self.port} -h 127.0.0.1 -k {self._folder}"
+        if not self.host.startswith("127."):
+            with (self._data / "pg_hba.conf").open("a") as access_file:
+                access_file.write(f"host all all {self.host}/24 scram-sha-256\n")
+        options = f"-p {self.port} -h {self.host} -k {self._folder}"
+        if self._careless:
+            options += " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
         log = self._folder / "log"
         self._run("pg_ctl", "-D", self._data, "-l", log, "-w", "-o", options, "start")
         return self
@@ -53,6 +62,10 @@ class PostgresServer:
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def url(self, database: str = "postgres") -> str:
+        """Address of a database, as ``DATABASE_URL`` takes it."""
+        return f"postgresql://{USER}:{PASSWORD}@{self.host}:{self.port}/{database}"
+
     @property
     def env(self) -> dict[str, str]:
         """What Label Studio needs in its environment to keep its data there."""
@@ -61,7 +74,7 @@ class PostgresServer:
             "POSTGRE_NAME": "postgres",
             "POSTGRE_USER": USER,
             "POSTGRE_PASSWORD": PASSWORD,
-            "POSTGRE_HOST": "127.0.0.1",
+            "POSTGRE_HOST": self.host,
             "POSTGRE_PORT": str(self.port),
         }
 

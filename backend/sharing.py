@@ -1,0 +1,52 @@
+"""A bucket that is named later: what a machine made before goes there, too."""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy import select
+
+from backend.champion import artifact_folder, load_whole
+from backend.settings import Settings
+from backend.shared_files import SharedFiles
+from backend.shared_versions import share_version
+from backend.store import Store
+from backend.tables import Version, version_name
+from backend.tuned_networks import MANIFEST_KEY, share_tuned, tuned_folder
+from model.errors import ArtifactError
+
+log = logging.getLogger(__name__)
+
+
+def share_what_is_here(shared: SharedFiles, store: Store, settings: Settings) -> list[str]:
+    """Send the versions that the bucket does not have and whose files are here and whole, each
+    after the network that it reads. Safe to repeat, and for several machines at once.
+
+    Raises:
+        StorageError: the bucket cannot be had.
+
+    Returns:
+        What was sent, in words.
+    """
+    shared.check()
+    query = select(Version.project_id, Version.number).where(~Version.pruned, Version.files == "")
+    with store.read() as session:
+        rows = session.execute(query.order_by(Version.project_id, Version.number)).all()
+    sent = []
+    for project_id, number in rows:
+        try:
+            artifact = load_whole(settings.data_dir, project_id, number)
+        except ArtifactError:
+            continue  # another machine may have it
+        if MANIFEST_KEY in artifact.manifest:
+            share_tuned(shared, tuned_folder(settings.data_dir), artifact.backbone)
+        folder = artifact_folder(settings.data_dir, project_id, number)
+        digest = share_version(shared, project_id, number, folder)
+        with store.write() as session:
+            row = session.get(Version, (project_id, number))
+            if row is not None and not row.files:
+                row.files = digest
+        sent.append(f"{version_name(number)} of project {project_id}")
+    if sent:
+        log.info("sent to %s: %s", shared.root, ", ".join(sent))
+    return sent
