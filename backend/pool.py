@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend import clock
@@ -57,11 +57,12 @@ def embed_chunk(
     size: int = CHUNK,
     backbone: str | None = None,
     progress: Callable[[], None] = lambda: None,
+    from_task: int = 0,
 ) -> int:
     """Fetch and embed the next images that lack an embedding; how many were worked on.
 
     ``backbone``: identity of the network, by default the original. ``progress`` is called after
-    each image.
+    each image. ``from_task``: no task with a lower number is looked at.
     """
     backbone = backbone or engine.backbone
     if isinstance(engine, FarEngine):
@@ -70,7 +71,9 @@ def embed_chunk(
 
         pool = FarPool(store, fetcher, copies, engine, workers, progress)
         return pool.embed_chunk(project_id, backbone, labelled_only=labelled_only)
-    wanted = missing_images(store, project_id, backbone, size, labelled_only=labelled_only)
+    wanted = missing_images(
+        store, project_id, backbone, size, from_task, labelled_only=labelled_only
+    )
     if not wanted:
         return 0
     until = time.monotonic() + CHUNK_SECONDS
@@ -92,12 +95,19 @@ def embed_chunk(
 
 
 def missing_images(
-    store: Store, project_id: int, backbone: str, size: int, *, labelled_only: bool
+    store: Store,
+    project_id: int,
+    backbone: str,
+    size: int,
+    from_task: int = 0,
+    *,
+    labelled_only: bool,
 ) -> list[Wanted]:
-    """The next images that lack an embedding, at most ``size``."""
+    """The next images that lack an embedding, of at most ``size`` tasks from ``from_task`` on."""
     with store.read() as session:
-        query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
-        return [Wanted(*row) for row in session.execute(query)]
+        query = _missing(project_id, backbone, from_task, labelled_only=labelled_only).limit(size)
+        # Several tasks may show the same image.
+        return list({row[0]: Wanted(*row) for row in session.execute(query)}.values())
 
 
 def remember(store: Store, results: Sequence[Fetched]) -> None:
@@ -152,16 +162,20 @@ def count_images(session: Session, project_id: int, backbone: str | None) -> Poo
     sources = (
         select(TaskImage.source).where(TaskImage.project_id == project_id).distinct().subquery()
     )
-    # Each once, although several networks may have embedded it.
-    joined = select(func.count(distinct(sources.c.source))).select_from(sources)
-    known = joined.join(ImageSource, ImageSource.source == sources.c.source)
-    embedded = known.join(Embedding, Embedding.digest == ImageSource.digest)
-    if backbone:
-        embedded = embedded.where(Embedding.backbone == backbone)
-    failed = known.where(ImageSource.digest.is_(None), ImageSource.failure != "")
-    return PoolCounts(
-        session.scalar(joined) or 0, session.scalar(embedded) or 0, session.scalar(failed) or 0
+    # An image may have been embedded by several networks.
+    of_backbone = (Embedding.backbone == backbone,) if backbone else ()
+    has_embedding = exists().where(Embedding.digest == ImageSource.digest, *of_backbone)
+    has_failed = and_(ImageSource.digest.is_(None), ImageSource.failure != "")
+    query = (
+        select(func.count(), _how_many(has_embedding), _how_many(has_failed))
+        .select_from(sources)
+        .outerjoin(ImageSource, ImageSource.source == sources.c.source)
     )
+    return PoolCounts(*session.execute(query).one())
+
+
+def _how_many(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count(case((condition, 1)))
 
 
 def lacks_embeddings(session: Session, project_id: int, backbone: str) -> bool:
@@ -231,8 +245,15 @@ def _untouched(backbone: str) -> ColumnElement[bool]:
     )
 
 
+def first_missing(session: Session, project_id: int, backbone: str, from_task: int) -> int | None:
+    """The first task from that number on whose image is to be embedded now."""
+    row = session.execute(_missing(project_id, backbone, from_task, labelled_only=False).limit(1))
+    found = row.first()
+    return found[2] if found else None
+
+
 def _missing(
-    project_id: int, backbone: str, *, labelled_only: bool
+    project_id: int, backbone: str, from_task: int, *, labelled_only: bool
 ) -> Select[str, str, int, str | None]:
     untried = or_(
         _untouched(backbone),
@@ -241,14 +262,13 @@ def _missing(
     query = (
         select(
             TaskImage.source,
-            func.min(TaskImage.uri),
-            func.min(TaskImage.task_id),
-            func.min(ImageSource.digest),
+            TaskImage.uri,
+            TaskImage.task_id,
+            ImageSource.digest,
         )
         .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
-        .where(TaskImage.project_id == project_id, untried)
-        .group_by(TaskImage.source)
-        .order_by(func.min(TaskImage.task_id))
+        .where(TaskImage.project_id == project_id, TaskImage.task_id >= from_task, untried)
+        .order_by(TaskImage.task_id)
     )
     if labelled_only:
         query = query.where(
