@@ -147,7 +147,8 @@ def converted(openvino: Any, network: torch.nn.Module, side: int) -> Any:
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             _with_pixels(network), example, check_trace=False
         )
-        model = openvino.convert_model(traced, example_input=example)
+        # Its own copy of the weights: shared ones would be tensors that its threads give back.
+        model = openvino.convert_model(traced, example_input=example, share_weights=False)
     model.reshape([1, side, side, 3])
     return model
 
