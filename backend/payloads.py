@@ -139,3 +139,18 @@ class TrainPayload(Payload):
             json_schema_input_type=RemoteProject | Number,
         ),
     ]
+
+
+VersionText = Annotated[Text, Field(pattern=r"^v[0-9]{1,9}$")]
+
+
+class RollBackPayload(Payload):
+    """Body of the route that rolls back: the version that was seen to serve."""
+
+    serving: VersionText
+
+
+class PromotePayload(RollBackPayload):
+    """Body of the route that promotes: the version that is to serve."""
+
+    version: VersionText
