@@ -64,6 +64,7 @@ class ControlView:
     name: str
     multiple: bool
     points: list[CurvePoint]
+    chance: list[RandomPoint]
     curve: Figure | None
     curve_why: str
     steps: list[Mapping[str, Any]]
@@ -105,6 +106,7 @@ def _view(
         control.name,
         control.multiple,
         points,
+        chance,
         curve,
         "" if points else _no_curve(balance.audited),
         steps,

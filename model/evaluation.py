@@ -225,12 +225,13 @@ def _ece(rows: _Rows) -> Number:
 def _reliability(rows: _Rows, multiple: bool) -> list[dict[str, Any]] | None:
     if rows.n < MINIMUM_CALIBRATION:
         return None
+    right: Flags
     if multiple:
         confidence, right = rows.probabilities.ravel(), rows.truth.ravel()
         groups = np.repeat(rows.groups, rows.truth.shape[1])
     else:
         confidence, groups = rows.probabilities.max(axis=1), rows.groups
-        right = (rows.said & rows.truth).any(axis=1)
+        right = np.asarray((rows.said & rows.truth).any(axis=1))
     steps = min(MOST_STEPS, len(confidence) // LEAST_IN_STEP)
     return [
         {
