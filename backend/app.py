@@ -14,38 +14,19 @@ from backend import (
     protocol,
     versions_page,
 )
-from backend.champion import Champions
 from backend.doors import close_doors
-from backend.engine import LocalEngine
-from backend.images import ImageFetcher
-from backend.labelstudio import LabelStudio
-from backend.predictor import Predictor
 from backend.request_ids import RequestIds
 from backend.request_metrics import CountedRequests
-from backend.services import Services
-from backend.settings import Settings, label_studio_access
-from backend.shared_files import shared_files
-from backend.store import Store
+from backend.services import make_services
+from backend.settings import Settings
 from backend.web_errors import register_error_handlers
-from backend.working_copies import working_copies
 
 
 def create_app(settings: Settings) -> Flask:
     """The server that Label Studio connects to. Loads no weights and talks to nobody yet."""
-    url, api_key = label_studio_access(settings)
-    store = Store(settings.database_address)
-    store.migrate()
-    predictor = Predictor(
-        settings,
-        store,
-        Champions(store, settings.data_dir, shared_files(settings)),
-        ImageFetcher(settings, LabelStudio(url, api_key, settings.label_studio_timeout)),
-        working_copies(settings),
-        LocalEngine(settings),
-    )
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
-    app.extensions["tiebreak"] = Services(settings, store, predictor)
+    app.extensions["tiebreak"] = make_services(settings)
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)

@@ -25,6 +25,8 @@ from backend.errors import LabelConfigError
 
 LONGEST_NAME = 255
 """Characters of a control's or a task field's name that the database keeps."""
+HELPERS = frozenset({"filter"})
+"""Tags that point at a control and help people to use it; they store nothing."""
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
 EXAMPLE = (
@@ -97,7 +99,7 @@ def parse_label_config(xml: str) -> LabelConfig:
                 if control.name in controls:
                     raise _LeftAloneError("another control has the same name")
                 controls[control.name] = control
-            elif "name" in attributes and "toname" in attributes:
+            elif _tag(element) not in HELPERS and {"name", "toname"} <= attributes.keys():
                 raise _LeftAloneError("not a Choices control")
         except _LeftAloneError as reason:
             sentence = f'{_local(element)} "{attributes.get("name", "")}": {reason}'

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 
 from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import select
 
+from backend.answering import note_event, note_training, predicted, register_config
 from backend.answers import (
     HealthAnswer,
     NotedAnswer,
@@ -19,29 +19,21 @@ from backend.answers import (
 from backend.bodies import read_payload
 from backend.described import Description, described
 from backend.errors import LabelConfigError
-from backend.hints import add_hint
-from backend.label_config import parse_label_config
 from backend.log_context import note
 from backend.metrics import count_webhook
 from backend.openapi import NUMBER
-from backend.orders import wanted_name
 from backend.payloads import (
     LARGEST_ID,
     PredictPayload,
-    RemoteProject,
     SetupPayload,
     TrainPayload,
     WebhookPayload,
 )
-from backend.projects import register_project
 from backend.services import services
-from backend.tables import Project, Version, version_name
+from backend.tables import Version, version_name
 from backend.web_errors import RequestError
-from model.errors import StorageError
 
 log = logging.getLogger(__name__)
-
-PROJECT_ACTIONS = {"PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED"}
 
 bp = Blueprint("protocol", __name__)
 
@@ -60,12 +52,9 @@ def setup() -> Response:
     payload = read_payload(SetupPayload)
     note(project=payload.project_id)
     try:
-        parse_label_config(payload.label_config)
+        name = register_config(services().store, payload.project_id, payload.label_config)
     except LabelConfigError as error:
         raise RequestError(400, "nothing_to_learn", error.message, error.mend) from None
-    register_project(services().store, payload.project_id, label_config=payload.label_config)
-    with services().store.read() as session:
-        name = wanted_name(session, session.get_one(Project, payload.project_id))
     return jsonify(model_version=name)
 
 
@@ -91,18 +80,7 @@ def predict() -> Response:
             f"The payload has {len(payload.tasks):,} tasks; {most:,} is the most.",
             "Send fewer tasks at a time, or raise TIEBREAK_PREDICT_MAX_TASKS.",
         )
-    if payload.label_config:
-        # What cannot be written down now is told again with the next request.
-        with contextlib.suppress(StorageError):
-            register_project(services().store, project_id, label_config=payload.label_config)
-    version, predictions = services().predictor.predict(
-        project_id, payload.tasks, payload.label_config
-    )
-    return jsonify(
-        results=[
-            {"model_version": version, "score": p.score, "result": p.result} for p in predictions
-        ]
-    )
+    return jsonify(results=predicted(services(), project_id, payload))
 
 
 @bp.post("/webhook")
@@ -112,12 +90,8 @@ def webhook() -> Response:
     payload = read_payload(WebhookPayload)
     note(project=payload.project.id)
     count_webhook(payload.action)
-    train = payload.action == "START_TRAINING"
-    task_ids: list[int] | None = payload.task_ids or None
-    if payload.action in PROJECT_ACTIONS and not _config_changed(payload.project):
-        return jsonify(status="nothing to do")
-    _hint(payload.project, payload.action, task_ids, train=train)
-    return jsonify(status="noted")
+    noted = note_event(services().store, payload)
+    return jsonify(status="noted" if noted else "nothing to do")
 
 
 @bp.post("/train")
@@ -126,7 +100,7 @@ def train() -> Response:
     """Ask for a training now; the same as Label Studio's Start Training button."""
     payload = read_payload(TrainPayload)
     note(project=payload.project.id)
-    _hint(payload.project, "START_TRAINING", None, train=True)
+    note_training(services().store, payload.project)
     return jsonify(status="noted")
 
 
@@ -156,17 +130,3 @@ def _wanted_project() -> int | None:
             "Give a number, as in /versions?project=1.",
         )
     return int(sent)
-
-
-def _config_changed(project: RemoteProject) -> bool:
-    """Most updates of a project are our own, of its version; only a new config matters."""
-    with services().store.read() as session:
-        known = session.get(Project, project.id)
-    return known is not None and project.label_config not in (None, known.label_config)
-
-
-def _hint(project: RemoteProject, action: str, task_ids: list[int] | None, *, train: bool) -> None:
-    store = services().store
-    if not add_hint(store, project.id, action, task_ids, train=train):
-        register_project(store, project.id, title=project.title, label_config=project.label_config)
-        add_hint(store, project.id, action, task_ids, train=train)

@@ -1,4 +1,4 @@
-"""What the routes of one app share, made once by the app factory."""
+"""What the routes of one app share, made once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import cast
 
 from flask import current_app
 
+from backend.champion import Champions
+from backend.engine import LocalEngine
+from backend.images import ImageFetcher
+from backend.labelstudio import LabelStudio
 from backend.predictor import Predictor
-from backend.settings import Settings
+from backend.settings import Settings, label_studio_access
+from backend.shared_files import shared_files
 from backend.store import Store
+from backend.working_copies import working_copies
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,22 @@ class Services:
     settings: Settings
     store: Store
     predictor: Predictor
+
+
+def make_services(settings: Settings) -> Services:
+    """Open the database, up to date. Loads no weights and talks to nobody yet."""
+    url, api_key = label_studio_access(settings)
+    store = Store(settings.database_address)
+    store.migrate()
+    predictor = Predictor(
+        settings,
+        store,
+        Champions(store, settings.data_dir, shared_files(settings)),
+        ImageFetcher(settings, LabelStudio(url, api_key, settings.label_studio_timeout)),
+        working_copies(settings),
+        LocalEngine(settings),
+    )
+    return Services(settings, store, predictor)
 
 
 def services() -> Services:

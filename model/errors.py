@@ -6,6 +6,7 @@
     ├── ArgumentError        an argument is outside what a function allows
     ├── WeightsError         pretrained weights cannot be had
     ├── ArtifactError        a model version on disk is missing, cut or changed
+    ├── PackageError         a package that not everybody installs is needed
     ├── StorageError         the disk or the database does not take what is to be written
     └── (backend.errors)     everything that talks adds its own below the same root
 """
@@ -38,6 +39,10 @@ class WeightsError(TiebreakError):
 
 class ArtifactError(TiebreakError):
     """A model version on disk is missing, truncated or not what its checksums say."""
+
+
+class PackageError(TiebreakError):
+    """What is asked for needs a package that is not installed; ``mend`` says how to get it."""
 
 
 class StorageError(TiebreakError):

@@ -163,6 +163,19 @@ def test_pages_stand_for_themselves(page: Path) -> None:
     assert not re.search(r"(?i)\bissues? +#?\d|(?<![\w&/#])#\d+\b|\bTODO\b", text)
 
 
+def test_every_module_that_the_architecture_names_is_there() -> None:
+    table = text_of("architecture.md").partition("## What flows")[2].partition("\n## ")[0]
+    rows = [row.split("|")[3:5] for row in table.splitlines() if row.startswith("| ")][2:]
+    named = [
+        REPOSITORY / room / (name if name.endswith("/") else f"{name}.py")
+        for row in rows
+        for room, cell in zip(("backend", "model"), row, strict=True)
+        for name in code_spans(cell)
+    ]
+    assert len(named) > 50
+    assert [path for path in named if not path.exists()] == []
+
+
 def test_pictures_are_small() -> None:
     pictures = list((DOCS / "images").iterdir())
     assert pictures

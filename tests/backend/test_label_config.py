@@ -37,6 +37,10 @@ def reason(body: str) -> str:
 def test_the_configs_to_start_from_are_learned_whole():
     parsed = {path.stem: parse_label_config(path.read_text()) for path in CONFIGS.glob("*.xml")}
     assert all(not config.ignored for config in parsed.values())
+    (many,) = parsed.pop("many-classes").controls
+    assert (many.name, many.multiple, len(many.classes)) == ("label", False, 55)
+    assert many.classes[:2] == ("ant", "apple")
+    assert many.classes[-1] == "other"
     assert {name: config.controls for name, config in parsed.items()} == {
         "single-choice": (Control("label", "image", "image", ("cat", "dog", "other"), False),),
         "multiple-choice": (
@@ -47,6 +51,20 @@ def test_the_configs_to_start_from_are_learned_whole():
             Control("flaws", "image", "image", ("blurred", "too dark", "cut off"), True),
         ),
     }
+
+
+def test_a_filter_is_no_control_that_is_left_alone():
+    body = f'<Filter name="f" toName="good"/>{GOOD}<TextArea name="t" toName="image"/>'
+    config = parse_label_config(f"<View>{IMAGE}{body}</View>")
+    assert [control.name for control in config.controls] == ["good"]
+    assert config.ignored == ('TextArea "t": not a Choices control',)
+
+
+def test_every_config_to_start_from_says_when_to_use_it():
+    for path in CONFIGS.glob("*.xml"):
+        note = path.read_text().partition("-->")[0]
+        assert note.startswith("<!-- ")
+        assert "Use it when " in note
 
 
 def test_the_example_in_the_message_is_itself_a_config():
