@@ -211,7 +211,7 @@ def _tests(audit: Array, wrong: NDArray[np.bool_], others: Array, max_error: flo
     counts = np.searchsorted(-everyone, -thresholds, side="right")
     expected = counts * (audit.size / everyone.size)
     foretold = np.asarray(np.cumsum(1 - everyone)[counts - 1] / counts, dtype=np.float64)
-    first = _clearest(foretold, expected, max_error)
+    first = _clearest(foretold, np.asarray(expected, dtype=np.float64), max_error)
     # Two standard deviations more audit images than expected leave so many others at least.
     least = np.maximum(counts - expected - 2 * np.sqrt(expected), 0)
     return [
