@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from backend.cli_auto_label import app as auto_labels
 from backend.cli_experiments import app as experiments
 from backend.cli_password import app as passwords
 from backend.cli_project import ProjectArgument, find_project, open_store
@@ -171,6 +172,7 @@ def train(
 
 
 app.add_typer(versions)
+app.add_typer(auto_labels)
 app.add_typer(passwords)
 app.add_typer(experiments)
 app.add_typer(simulations)

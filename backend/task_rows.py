@@ -53,7 +53,7 @@ def write_tasks(
             session.add(rows[task.id])
         row, listed = rows[task.id], annotations.get(task.id, ())
         row.skips = sum(annotation.was_cancelled for annotation in listed)
-        row.annotations = len(listed) - row.skips
+        row.annotations = sum(annotation.counts for annotation in listed)
         row.labelled_at = labelled_at(listed)
         row.is_labeled = task.is_labeled
         row.updated_at = task.updated_at
