@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from backend.answers import ProjectAnswer, ProjectsAnswer
+from backend.answers import AutoLabelAnswer, ProjectAnswer, ProjectsAnswer
+from backend.auto_label import statuses_json
 from backend.described import Description, described
 from backend.payloads import LARGEST_ID
 from backend.projects import list_versions, project_status
@@ -34,14 +36,28 @@ def project(project_id: int) -> Response:
     """How one project stands, with all its versions."""
     settings = services().settings
     with services().store.read() as session:
-        # A number that no database keeps would be an error there.
-        row = session.get(Project, project_id) if project_id <= LARGEST_ID else None
-        if row is None:
-            raise RequestError(
-                404,
-                "unknown_project",
-                f"Project {project_id} is not connected.",
-                f"Run `tiebreak connect {project_id}`.",
-            )
+        row = _connected(session, project_id)
         status = project_status(session, row, settings.lease_seconds).as_json()
         return jsonify(status | {"versions": list_versions(session, project_id)})
+
+
+@bp.get("/projects/<int:project_id>/auto-label")
+@described(Description(answer=AutoLabelAnswer))
+def auto_label(project_id: int) -> Response:
+    """How the promises of a project stand under which answers were accepted."""
+    with services().store.read() as session:
+        _connected(session, project_id)
+        return jsonify(runs=statuses_json(session, project_id))
+
+
+def _connected(session: Session, project_id: int) -> Project:
+    # A number that no database keeps would be an error there.
+    row = session.get(Project, project_id) if project_id <= LARGEST_ID else None
+    if row is None:
+        raise RequestError(
+            404,
+            "unknown_project",
+            f"Project {project_id} is not connected.",
+            f"Run `tiebreak connect {project_id}`.",
+        )
+    return row

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -307,6 +308,17 @@ def test_checks_that_contradict_the_promise_pause_it(studio: Studio, store: Stor
     take_back(store, studio.client, 1)
     with store.read() as session:
         assert {run.state for run in session.scalars(select(AutoRun))} == {"undone"}
+
+
+def test_the_route_says_how_it_stands(studio: Studio, client: FlaskClient) -> None:
+    assert client.get("/api/projects/1/auto-label").json == {"runs": []}
+    run = studio.begin()
+    studio.accepting(run).work()
+    [found] = client.get("/api/projects/1/auto-label").get_json()["runs"]
+    assert (found["run"], found["version"], found["state"]) == (run, "v1", "done")
+    assert found["accepted"] == len(studio.held())
+    assert found["check_bound"] == 1
+    assert client.get("/api/projects/2/auto-label").status_code == 404
 
 
 def test_checks_that_agree_leave_it_alone(studio: Studio, store: Store) -> None:
