@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, with_config
 
+from backend.auto_label import RunStatus
 from backend.projects import ProjectStatus, VersionJson
 
 VERSION = r"^v[0-9]+$"
@@ -109,6 +110,12 @@ class ProjectsAnswer(Answer):
     """How every project stands."""
 
     projects: list[ProjectStatus]
+
+
+class AutoLabelAnswer(Answer):
+    """The promises of a project, the first one first."""
+
+    runs: list[RunStatus]
 
 
 class DescriptionAnswer(BaseModel):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 from sqlalchemy import select
 
-from backend.answers import ProjectAnswer, ProjectsAnswer
+from backend.answers import AutoLabelAnswer, ProjectAnswer, ProjectsAnswer
+from backend.auto_label import statuses_json
 from backend.described import Description, described
 from backend.pages.asked import asked_project
 from backend.projects import list_versions, project_status
@@ -36,3 +37,12 @@ def project(project_id: int) -> Response:
         row = asked_project(session, project_id)
         status = project_status(session, row, settings.lease_seconds).as_json()
         return jsonify(status | {"versions": list_versions(session, project_id)})
+
+
+@bp.get("/projects/<int:project_id>/auto-label")
+@described(Description(answer=AutoLabelAnswer))
+def auto_label(project_id: int) -> Response:
+    """How the promises of a project stand under which answers were accepted."""
+    with services().store.read() as session:
+        asked_project(session, project_id)
+        return jsonify(runs=statuses_json(session, project_id))

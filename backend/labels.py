@@ -1,7 +1,8 @@
 """Annotations -> labels: what people said about a task, one label per control.
 
-A skip is no label. An annotator counts once on a task, with the annotation updated last. The
-order in which annotations arrive does not matter.
+A skip is no label, and neither is what Tiebreak accepted by itself (:mod:`backend.auto_marks`). An
+annotator counts once on a task, with the annotation updated last. The order in which annotations
+arrive does not matter.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeGuard
 
+from backend.auto_marks import run_of
 from backend.label_config import Control
 
 # Keys of a value that tie a result to a part of the image, or to one page of several.
@@ -35,6 +37,16 @@ class Annotation:
     completed_by: int | None
     updated_at: str
     created_at: str = ""
+
+    @property
+    def automatic(self) -> bool:
+        """Tiebreak accepted it by itself, and no person has changed it since."""
+        return not self.was_cancelled and run_of(self.task_id, self.result) is not None
+
+    @property
+    def counts(self) -> bool:
+        """A person's answer, and no skip."""
+        return not self.was_cancelled and not self.automatic
 
 
 @dataclass(frozen=True)
@@ -73,9 +85,10 @@ def parse_annotation(payload: Mapping[str, Any], task_id: int | None = None) -> 
 
 
 def labelled_at(annotations: Sequence[Annotation]) -> float | None:
-    """When the first annotation that is no skip was submitted, in seconds since the epoch; None
-    where there is none, or none with a date."""
-    dated = [_moment(a.created_at) for a in annotations if not a.was_cancelled]
+    """When a person submitted the first annotation that is no skip, in seconds since the epoch.
+
+    None where there is none, or none with a date."""
+    dated = [_moment(a.created_at) for a in annotations if a.counts]
     known = [moment for moment in dated if moment > EARLIEST]
     return min(known).timestamp() if known else None
 
@@ -118,7 +131,7 @@ def _identifier(value: object) -> int | None:
 def _latest(annotations: Sequence[Annotation]) -> list[Annotation]:
     latest: dict[tuple[str, int], Annotation] = {}
     for annotation in sorted(annotations, key=lambda a: (_moment(a.updated_at), a.id)):
-        if not annotation.was_cancelled:
+        if annotation.counts:
             by = annotation.completed_by
             latest[("annotation", annotation.id) if by is None else ("user", by)] = annotation
     return list(latest.values())

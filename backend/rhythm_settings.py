@@ -33,6 +33,12 @@ class RhythmSettings(BaseModel):
         le=1,
         description="Half-width of the accuracy's interval that slows the audit set down",
     )
+    check_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of images sure enough to be accepted that people label as a check",
+    )
     gate_margin: float = Field(
         0.02, ge=0, le=1, description="Accuracy a challenger may lose on the audit set and be kept"
     )

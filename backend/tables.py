@@ -92,7 +92,7 @@ class Task(Base):
     is_labeled: Mapped[bool] = mapped_column(default=False)
     """Label Studio needs no more annotations for it."""
     annotations: Mapped[int] = mapped_column(default=0)
-    """Submitted annotations that are not skips."""
+    """Submitted annotations of people that are not skips."""
     skips: Mapped[int] = mapped_column(default=0)
     labelled_at: Mapped[float | None] = mapped_column(Float)
     """When the first annotation was submitted that is no skip, as Label Studio dates it."""
@@ -174,6 +174,49 @@ class Label(Base):
     detail: Mapped[str] = mapped_column(Text, default="")
     learned: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     """The choices that the last training saw; empty where it saw none."""
+
+
+class AutoRun(Base):
+    """One promise under which Tiebreak accepted its own answers: see :mod:`backend.auto_label`."""
+
+    __tablename__ = "auto_runs"
+    __table_args__ = (Index("auto_runs_project", "project_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    created_at: Mapped[float] = mapped_column(Float)
+    state: Mapped[str] = mapped_column(String(12))
+    """accepting, done, paused or undone."""
+    version: Mapped[int] = mapped_column()
+    control: Mapped[str] = mapped_column(String(255))
+    max_error: Mapped[float] = mapped_column(Float)
+    confidence: Mapped[float] = mapped_column(Float)
+    promise: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """What it stands on, one entry or one for each class: see :class:`model.risk.Promise`."""
+    reason: Mapped[str] = mapped_column(Text, default="")
+    """Why it is paused."""
+    owner: Mapped[str] = mapped_column(String(120), default="")
+    """The command that writes its annotations, and its last sign of life."""
+    heartbeat_at: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+class AutoLabel(Base):
+    """A task that a promise covers: accepted, or left to people as a check of it."""
+
+    __tablename__ = "auto_labels"
+
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("auto_runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    task_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    choice: Mapped[str] = mapped_column(Text)
+    sureness: Mapped[float] = mapped_column(Float)
+    """Calibrated probability of the choice."""
+    check: Mapped[bool] = mapped_column()
+    annotation_id: Mapped[int | None] = mapped_column()
+    """Its annotation in Label Studio; empty where none was seen to be made."""
+    left_out: Mapped[bool] = mapped_column(default=False)
+    """A person was there first, or the task is gone."""
 
 
 class Version(Base):

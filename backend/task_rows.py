@@ -95,7 +95,7 @@ def _task_row(
     skips = sum(annotation.was_cancelled for annotation in listed)
     return {
         "is_labeled": task.is_labeled,
-        "annotations": len(listed) - skips,
+        "annotations": sum(annotation.counts for annotation in listed),
         "skips": skips,
         "labelled_at": labelled_at(listed),
         "updated_at": task.updated_at,

@@ -49,6 +49,15 @@ def audit_place(leader_digest: str) -> float:
     return _place("audit-place:", leader_digest)
 
 
+def in_check(leader_digest: str, share: float) -> bool:
+    """Whether people label a group although the model's answers are accepted: a check of them.
+
+    As :func:`in_audit`, by a prefix of its own. ArgumentError as there.
+    """
+    limit = checked_share("share", share)
+    return _place("check:", leader_digest) < limit
+
+
 def audit_pace(half_width: float | None, share: float, target: float = TARGET_HALF_WIDTH) -> float:
     """Which share of all images served should be audit images, given what they tell by now.
 

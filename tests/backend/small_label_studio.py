@@ -46,6 +46,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"tasks": rows, "total": len(rows)})
 
     def do_POST(self) -> None:
+        if self.path.endswith("/annotations/"):
+            self._json(self.server.submit(int(self.path.split("/")[3]), self._body()))
+            return
         predictions = self._body()
         for prediction in predictions:
             prediction["id"] = next(self.server.numbers)
@@ -54,6 +57,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         number = int(self.path.strip("/").rpartition("/")[2])
+        if self.path.startswith("/api/annotations/"):
+            self.server.withdraw(number)
+            self._json({})
+            return
         self.server.predictions = [p for p in self.server.predictions if p["id"] != number]
         self._json({})
 
@@ -136,6 +143,18 @@ class SmallLabelStudio(ThreadingHTTPServer):
             annotation["created_at"] = before["created_at"]
         self.tasks[task]["annotations"] = [annotation]
         self._touch(task)
+
+    def submit(self, task: int, annotation: dict[str, Any]) -> dict[str, Any]:
+        """One more annotation of a task, as somebody sends it."""
+        made = annotation | {"id": next(self.numbers) + 10_000, "completed_by": 1}
+        self.tasks[task]["annotations"].append(made)
+        self._touch(task)
+        return made
+
+    def withdraw(self, number: int) -> None:
+        """Delete the annotation of that number."""
+        for task in self.tasks.values():
+            task["annotations"] = [a for a in task["annotations"] if a["id"] != number]
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """The tasks that a query of the Data Manager asks for, as it lists them."""

@@ -126,7 +126,7 @@ def test_commands_and_variables_that_a_page_names_exist(page: Path) -> None:
     code = blocks(text)
     for target in re.findall(r"^make ([a-z]+)", code, re.M):
         assert re.search(rf"^{target}:", makefile, re.M), f"make {target}"
-    for name in re.findall(r"(?:^|[/\s])tiebreak ([a-z]+)", code, re.M):
+    for name in re.findall(r"(?:^|[/\s])tiebreak ([a-z][a-z-]*)", code, re.M):
         assert name in commands(), f"tiebreak {name}"
     variables = {variable_name(name) for name in Settings.model_fields}
     variables |= {f"{variable_name(name)}{SUFFIX}" for name in SECRETS}

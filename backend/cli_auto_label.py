@@ -1,0 +1,201 @@
+"""The command ``tiebreak auto-label``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backend.cli_project import ProjectArgument, find_project, open_store
+from backend.command import Json, command, errors, escaped
+from backend.errors import SetupError
+from backend.settings import Settings, label_studio_access, load_settings
+
+if TYPE_CHECKING:
+    from backend.auto_plan import Plan
+    from backend.labelstudio import LabelStudio
+    from backend.store import Store
+
+app = typer.Typer()
+NEAREST = 5
+
+
+@app.command("auto-label")
+@command
+def auto_label(
+    project: ProjectArgument,
+    max_error: Annotated[
+        float, typer.Option("--max-error", help="Largest share of wrong ones among the accepted.")
+    ] = 0.02,
+    confidence: Annotated[
+        float, typer.Option("--confidence", help="Chance that the promise holds.")
+    ] = 0.95,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Promise it of each predicted class by itself.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes/--dry-run", help="Accept, or only show what would be accepted.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Delete everything that was accepted.")
+    ] = False,
+    as_json: Json = False,
+) -> dict[str, Any] | None:
+    """Accept what the version is sure of, with a bounded share of wrong ones."""
+    from backend.labelstudio import LabelStudio
+
+    if undo and yes:
+        raise SetupError("That cannot be asked in one go.", mend="Give --undo or --yes.")
+    for name, value in (("--max-error", max_error), ("--confidence", confidence)):
+        if not 0 < value < 1:
+            raise SetupError(f"{name} is {value:g}.", mend="Give a number between 0 and 1.")
+    settings = load_settings()
+    url, api_key = label_studio_access(settings)
+    store = open_store(settings)
+    row = find_project(store, project)
+    with LabelStudio(url, api_key, settings.label_studio_timeout) as client:
+        if undo:
+            found = _undo(store, client, row.id)
+        elif yes:
+            found = _accept(store, client, settings, row.id, max_error, confidence, per_class)
+        else:
+            found = _show(store, settings, row.id, max_error, confidence, per_class)
+    if not as_json:
+        print("\n".join(found["lines"]))
+    return {name: value for name, value in found.items() if name != "lines"}
+
+
+def _undo(store: Store, client: LabelStudio, project_id: int) -> dict[str, Any]:
+    from backend.auto_label import take_back
+
+    count = take_back(store, client, project_id)
+    line = f"{count} annotations were deleted; those tasks are unlabelled again."
+    return {"deleted": count, "lines": [line]}
+
+
+def _plan(
+    store: Store,
+    settings: Settings,
+    project_id: int,
+    max_error: float,
+    confidence: float,
+    per_class: bool,
+) -> Plan:
+    from backend.auto_plan import make_plan
+    from backend.tables import Project
+    from backend.versions import get_version, load_version
+
+    with store.read() as session:
+        project = session.get_one(Project, project_id)
+        if not project.champion:
+            raise SetupError("Nothing is learned yet.", mend="Label images of two classes first.")
+        version = get_version(session, project_id, project.champion)
+        artifact = load_version(settings, project_id, version)
+        return make_plan(
+            session,
+            project,
+            artifact,
+            settings,
+            max_error=max_error,
+            confidence=confidence,
+            per_class=per_class,
+        )
+
+
+def _show(
+    store: Store,
+    settings: Settings,
+    project_id: int,
+    max_error: float,
+    confidence: float,
+    per_class: bool,
+) -> dict[str, Any]:
+    from backend.auto_label import pause_contradicted, statuses_json
+
+    plan = _plan(store, settings, project_id, max_error, confidence, per_class)
+    with store.write() as session:
+        pause_contradicted(session, project_id)
+        runs = statuses_json(session, project_id)
+    promises = [asdict(promise) for promise in plan.promises]
+    if per_class:
+        named = zip(plan.classes, promises, strict=True)
+        promises = [{"class": name, **promise} for name, promise in named]
+    return {
+        "project": project_id,
+        "version": f"v{plan.version}",
+        "max_error": max_error,
+        "confidence": confidence,
+        "promises": promises,
+        "accepted": [asdict(one) for one in plan.accepted],
+        "checks": [asdict(one) for one in plan.checks],
+        "nearest_above": [asdict(one) for one in plan.accepted[:NEAREST]],
+        "nearest_below": [asdict(one) for one in plan.below[:NEAREST]],
+        "runs": runs,
+        "lines": [*_lines(plan, max_error, confidence), *_run_lines(runs)],
+    }
+
+
+def _lines(plan: Plan, max_error: float, confidence: float) -> list[str]:
+    shown = [
+        f"v{plan.version}, at most {max_error:.1%} wrong with {confidence:.0%} confidence: "
+        f"{len(plan.accepted)} tasks would be accepted, {len(plan.checks)} more left to people "
+        "as a check."
+    ]
+    single = len(plan.promises) == 1
+    for name, promise in zip([""] if single else plan.classes, plan.promises, strict=True):
+        shown.append(f"{name}: {promise.reason}" if name else promise.reason)
+    for title, some in (("just sure enough", plan.accepted), ("not sure enough", plan.below)):
+        for one in some[:NEAREST]:
+            shown.append(f"  {title}: task {one.task_id}, {one.choice} {one.sureness:.1%}")
+    if plan.accepted:
+        shown.append("Nothing was written. Accept them with --yes; take them back with --undo.")
+    return shown
+
+
+def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"Promise {run['run']} ({run['version']}, {run['max_error']:.1%}): {run['state']}, "
+        f"{run['accepted']} accepted, {run['checked']} of {run['checks']} checks labelled, "
+        f"{run['check_errors']} differ. {run['reason']}".rstrip()
+        for run in runs
+    ]
+
+
+def _accept(
+    store: Store,
+    client: LabelStudio,
+    settings: Settings,
+    project_id: int,
+    max_error: float,
+    confidence: float,
+    per_class: bool,
+) -> dict[str, Any]:
+    from backend.auto_label import (
+        Accepting,
+        begin_run,
+        open_run,
+        pause_contradicted,
+        statuses_json,
+    )
+    from backend.lease import owner_name
+
+    with store.write() as session:
+        pause_contradicted(session, project_id)
+        before = open_run(session, project_id)
+        run_id = before.id if before else 0
+    if run_id:
+        errors.print(escaped(f"Promise {run_id} was not finished; it is gone on with."))
+    else:
+        plan = _plan(store, settings, project_id, max_error, confidence, per_class)
+        with store.write() as session:
+            run_id = begin_run(session, project_id, plan, max_error, confidence).id
+
+    def tell(done: int, total: int) -> None:
+        if done % 100 == 0 or done == total:
+            errors.print(escaped(f"  {done} of {total}"))
+
+    Accepting(store, client, run_id, owner_name(), settings.lease_seconds).work(tell)
+    with store.read() as session:
+        runs = statuses_json(session, project_id)
+    return {"project": project_id, "run": run_id, "runs": runs, "lines": _run_lines(runs)}
