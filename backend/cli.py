@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from backend.cli_doctor import app as doctors
 from backend.cli_experiments import app as experiments
 from backend.cli_password import app as passwords
 from backend.cli_project import ProjectArgument, find_project, open_store
@@ -172,6 +173,7 @@ def train(
 
 app.add_typer(versions)
 app.add_typer(passwords)
+app.add_typer(doctors)
 app.add_typer(experiments)
 app.add_typer(simulations)
 
