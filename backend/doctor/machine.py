@@ -173,17 +173,17 @@ def processor(exam: Examination) -> Outcome:
 def weights(exam: Examination) -> Outcome:
     """The pretrained weights are here, or can be fetched."""
     from model.backbones import BACKBONES
-    from model.weights import kept_weights
+    from model.weights import PACKAGES, kept_weights
 
     settings = exam.settings
     wanted = BACKBONES[settings.backbone].pretrained
     found = kept_weights(wanted, weights_dir=settings.weights_dir, cache_dir=settings.weights_cache)
     if found:
         return ok(f"The weights of {settings.backbone} are in {found}")
-    if wanted.url and _offers(wanted.url):
+    if wanted.file_name in PACKAGES or (wanted.url and _offers(wanted.url)):
         return warning(
-            f"The weights of {settings.backbone} are not here yet; they can be fetched.",
-            "The trainer fetches them when it first needs them; nothing has to be done.",
+            f"The weights of {settings.backbone} are not here yet.",
+            "The trainer fetches them when it first needs them, --fix does at once.",
             fix="weights",
         )
     return failed(

@@ -161,17 +161,19 @@ def test_time_limits(settings: Settings, changes: dict[str, float], state: str, 
 def test_weights_that_are_not_to_be_had(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "weights"
     folder.mkdir()
-    given = settings.model_copy(update={"weights_dir": folder})
+    packed = settings.model_copy(update={"weights_dir": folder})
+    assert look("weights", packed).state == "warning"  # a package carries them
+    given = packed.model_copy(update={"backbone": "resnet18"})
     finding = look("weights", given)
     assert (finding.state, finding.fix) == ("failed", "weights")
-    name = BACKBONES[settings.backbone].pretrained.file_name
+    name = BACKBONES["resnet18"].pretrained.file_name
     assert name in finding.mend
     assert "TIEBREAK_WEIGHTS_DIR" in finding.mend
 
     (folder / name).write_bytes(b"not what the name promises")
     assert "not what its name promises" in look("weights", given).what
     (folder / name).unlink()
-    (folder / f"{settings.backbone}.pth").write_bytes(b"somebody's own")
+    (folder / "resnet18.pth").write_bytes(b"somebody's own")
     assert look("weights", given).state == "ok"
 
 
