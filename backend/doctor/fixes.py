@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from backend.connect import connect_project
 from backend.doctor.backends import dead_backends, own_and_others
 from backend.doctor.examination import Examination
-from backend.doctor.findings import Finding, Fix
+from backend.doctor.findings import Finding, Fix, Skipped
 from backend.doctor.machine import is_open
 from backend.doctor.webhooks import orphans
 from backend.labelstudio import LabelStudio
@@ -35,7 +35,7 @@ def fix(
             where = "" if number is None else f"Project {number}: "
             try:
                 done += [f"{where}{sentence}" for sentence in mend(exam)]
-            except (TiebreakError, OSError) as error:
+            except (TiebreakError, OSError, Skipped) as error:
                 done.append(f"{where}{name} could not be mended: {error}")
             finally:
                 exam.close()
