@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from backend.cli_auto_label import app as auto_labels
+from backend.cli_doctor import app as doctors
 from backend.cli_experiments import app as experiments
 from backend.cli_export import app as exports
 from backend.cli_password import app as passwords
@@ -175,6 +176,7 @@ def train(
 app.add_typer(versions)
 app.add_typer(auto_labels)
 app.add_typer(passwords)
+app.add_typer(doctors)
 app.add_typer(experiments)
 app.add_typer(simulations)
 app.add_typer(exports)

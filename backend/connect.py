@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from backend.errors import LabelStudioError
+from backend.backend_address import NAME_MEND, refused_name
+from backend.errors import LabelStudioError, SettingsError
 from backend.hints import add_hint
 from backend.label_config import LabelConfig, parse_label_config
 from backend.labelstudio import LabelStudio, Project
@@ -57,10 +58,13 @@ def connect_project(
     """Connect a project: backend with its log-in, webhook with the secret header, queue tab and
     sampling.
 
-    Raises :class:`LabelConfigError` when there is nothing to learn, and :class:`LabelStudioError`
+    Raises :class:`SettingsError` when Label Studio takes no webhook to the backend's address,
+    :class:`LabelConfigError` when there is nothing to learn, and :class:`LabelStudioError`
     or its kin with what an administrator can do. What was done before an error stays; connecting
     again goes on from there.
     """
+    if reason := refused_name(settings.backend_url):
+        raise SettingsError(reason, mend=NAME_MEND)
     project = label_studio.project(project_id)
     config = parse_label_config(project.label_config)
     for line in _describe(config):

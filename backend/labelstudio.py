@@ -59,6 +59,11 @@ class LabelStudio(ProjectCalls, PredictionCalls, AnnotationCalls, ConnectCalls):
         """Close the connections."""
         self._http.close()
 
+    @property
+    def token_kind(self) -> str:
+        """Which of Label Studio's two kinds of token it is, in words."""
+        return "personal access token" if self._http.credentials.renewable else "legacy token"
+
     def authorization(self, renew: bool = False) -> str:
         """Value of the Authorization header, for :meth:`is_own` URLs only; ``renew`` after 401."""
         return self._http.credentials.authorization(renew)

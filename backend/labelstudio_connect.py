@@ -9,7 +9,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backend.errors import BackendRefused, LabelStudioError, LabelStudioNotFound
+from backend.errors import (
+    BackendRefused,
+    LabelStudioError,
+    LabelStudioNotFound,
+    LabelStudioUnreachable,
+)
 from backend.labelstudio_address import is_same_address
 from backend.labelstudio_http import Transport
 from backend.labelstudio_types import Backend, View, Webhook, read, read_all
@@ -89,6 +94,17 @@ class ConnectCalls:
     def delete_backend(self, backend_id: int) -> None:
         """Disconnect a backend; its webhook stays. Nothing when it is already gone."""
         self._delete(f"/api/ml/{backend_id}")
+
+    def backend_refusal(self, project_id: int, backend: Backend) -> LabelStudioError | None:
+        """Why Label Studio cannot connect a backend that it has, asked by an update that changes
+        nothing; None when it can."""
+        body = {"project": project_id, "url": backend.url, "title": backend.title}
+        path = f"/api/ml/{backend.id}"
+        return self._refusal("PATCH", path, body, backend.url, timeout=_PROBE_SECONDS)
+
+    def webhook_refusal(self, hook: Webhook) -> LabelStudioError | None:
+        """Why Label Studio refuses the address of a webhook that it has, asked in the same way."""
+        return self._refusal("PATCH", f"/api/webhooks/{hook.id}/", {"url": hook.url}, hook.url)
 
     def webhooks(self, project_id: int) -> list[Webhook]:
         """Webhooks of a project, without those of the whole organisation."""
@@ -193,6 +209,17 @@ class ConnectCalls:
         for backend in self.backends(project_id):
             if backend.id not in before and is_same_address(backend.url, url):
                 self.delete_backend(backend.id)
+
+    def _refusal(
+        self, method: str, path: str, body: dict[str, object], url: str, **options: float
+    ) -> LabelStudioError | None:
+        try:
+            self._http.call(method, path, json=body, **options)
+        except LabelStudioUnreachable:
+            raise
+        except LabelStudioError as error:
+            return _explained(error, url)
+        return None
 
     def _delete(self, path: str) -> None:
         with contextlib.suppress(LabelStudioNotFound):

@@ -93,7 +93,7 @@ class Store:
     def migrate(self) -> None:
         """Bring the tables to the newest form; safe when several processes start at once."""
         with self._told():
-            if self._is_newest():
+            if self.revision() == newest_revision():
                 return
         # Alembic takes a while to load, and is needed once for each new form.
         from alembic import command
@@ -105,13 +105,13 @@ class Store:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def _is_newest(self) -> bool:
-        """Whether the tables have the newest form already."""
+    def revision(self) -> str:
+        """The last migration of the tables; empty where there are none."""
         with self.engine.connect() as connection:
             if not inspect(connection).has_table("alembic_version"):
-                return False
+                return ""
             found = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
-        return list(found) == [newest_revision()]
+        return max(found, default="")
 
     def close(self) -> None:
         """Give the connections back."""

@@ -123,6 +123,20 @@ def find_weights(
     )
 
 
+def kept_weights(
+    wanted: PretrainedFile, *, weights_dir: Path | None, cache_dir: Path
+) -> Path | None:
+    """The file with the weights of a backbone where it is here already; None where it is not.
+
+    Errors as of :func:`find_weights`, but nothing is fetched.
+    """
+    given = _in_folder(wanted, weights_dir) if weights_dir is not None else None
+    kept = cache_dir / wanted.file_name
+    if given or not kept.is_file():
+        return given
+    return kept if file_digest(kept).startswith(wanted.digest_start) else None
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
