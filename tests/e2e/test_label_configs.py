@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from backend.label_config import Control, parse_label_config
 from backend.labels import parse_annotation, task_labels
 from tests.e2e.digits import Digits
