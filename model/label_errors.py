@@ -129,9 +129,9 @@ def off_diagonal(probabilities: Array, targets: NDArray[Any], *, multiple: bool 
     """(n,) which labels confident learning counts as errors.
 
     Those off the diagonal of the confident joint (Northcutt, Jiang and Chuang, *Confident
-    Learning*, 2021, equation 1): rows whose probability of another class reaches the mean probability that
-    rows of that class give it, and no class that does is likelier. ``multiple``: each class against
-    the rest, for classes with labels of both kinds.
+    Learning*, 2021, equation 1): rows whose probability of another class reaches the mean that
+    rows of that class have, the likeliest such class where there are several. ``multiple``: each
+    class against the rest, for classes with labels of both kinds.
     """
     wrong = np.zeros(len(targets), dtype=np.bool_)
     if multiple:
