@@ -10,6 +10,7 @@ from backend.doors import close_doors
 from backend.engine import LocalEngine
 from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
+from backend.pages import suspicious, thumbnails
 from backend.predictor import Predictor
 from backend.request_ids import RequestIds
 from backend.request_metrics import CountedRequests
@@ -26,20 +27,23 @@ def create_app(settings: Settings) -> Flask:
     url, api_key = label_studio_access(settings)
     store = Store(settings.database_address)
     store.migrate()
+    copies = working_copies(settings)
     predictor = Predictor(
         settings,
         store,
         Champions(store, settings.data_dir, shared_files(settings)),
         ImageFetcher(settings, LabelStudio(url, api_key, settings.label_studio_timeout)),
-        working_copies(settings),
+        copies,
         LocalEngine(settings),
     )
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
-    app.extensions["tiebreak"] = Services(settings, store, predictor)
+    app.extensions["tiebreak"] = Services(settings, store, predictor, copies)
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)
+    app.register_blueprint(thumbnails.bp)
+    app.register_blueprint(suspicious.bp)
     app.register_blueprint(metrics_page.bp)
     app.register_blueprint(openapi_page.bp)
     register_error_handlers(app)

@@ -10,15 +10,17 @@ from flask import current_app
 from backend.predictor import Predictor
 from backend.settings import Settings
 from backend.store import Store
+from backend.working_copies import WorkingCopies
 
 
 @dataclass(frozen=True)
 class Services:
-    """The database, the predictor and the settings of an app."""
+    """The database, the predictor, the working copies and the settings of an app."""
 
     settings: Settings
     store: Store
     predictor: Predictor
+    copies: WorkingCopies
 
 
 def services() -> Services:

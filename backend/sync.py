@@ -21,7 +21,7 @@ from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.store import Store
 from backend.tables import Project, Task, storable
-from backend.task_rows import remove_tasks, write_labels, write_tasks
+from backend.task_rows import remove_tasks, write_labels, write_tasks, write_votes
 
 Fence = Callable[[Session], None]
 """Raises in a transaction where what was found out must not be written any more."""
@@ -111,9 +111,9 @@ def look_at_everything(
         seen = {task.id for task in tasks}
         write_tasks(session, project_id, tasks, controls, annotations)
         remove_tasks(session, project_id, known - seen)
-        changed = write_labels(
-            session, project_id, controls, {t: annotations.get(t, []) for t in seen}
-        )
+        listed = {t: annotations.get(t, []) for t in seen}
+        changed = write_labels(session, project_id, controls, listed)
+        write_votes(session, project_id, controls, listed)
         project = session.get_one(Project, project_id)
         project.looked_at = started
         # Labels of a config that changed meanwhile are those of the one before.
@@ -180,4 +180,5 @@ def _write_found(
         write_tasks(session, project_id, [t for t, _ in found.values()], controls, annotations)
         remove_tasks(session, project_id, removed)
         changed = write_labels(session, project_id, controls, annotations)
+        write_votes(session, project_id, controls, annotations)
     return SyncReport(len(found), len(found.keys() - known), len(removed), changed)

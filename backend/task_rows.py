@@ -14,10 +14,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend import clock, labelstudio
 from backend.label_config import Control
-from backend.labels import Annotation, labelled_at, task_labels
-from backend.tables import Label, Project, Task, TaskImage, storable
+from backend.labels import Annotation, counted_votes, labelled_at, task_labels
+from backend.tables import Label, Project, Task, TaskImage, Vote, storable
 
-Row = TypeVar("Row", Task, TaskImage, Label)
+Row = TypeVar("Row", Task, TaskImage, Label, Vote)
 
 GONE = "gone"
 AGREED = "agreed"
@@ -63,7 +63,8 @@ def write_tasks(
 def remove_tasks(session: Session, project_id: int, task_ids: set[int]) -> None:
     """Remove tasks and their images; of their labels those stay whose loss is to be learned."""
     for ids in _slices(sorted(task_ids)):
-        for table, column in ((Task, Task.id), (TaskImage, TaskImage.task_id)):
+        tables = ((Task, Task.id), (TaskImage, TaskImage.task_id), (Vote, Vote.task_id))
+        for table, column in tables:
             session.execute(delete(table).where(table.project_id == project_id, column.in_(ids)))
         labels = select(Label).where(Label.project_id == project_id, Label.task_id.in_(ids))
         for label in session.scalars(labels):
@@ -98,6 +99,35 @@ def write_labels(
     if changed:
         session.get_one(Project, project_id).changed_at = clock.now()
     return changed
+
+
+def write_votes(
+    session: Session,
+    project_id: int,
+    controls: Sequence[Control],
+    annotations: Mapping[int, Sequence[Annotation]],
+) -> None:
+    """Write what each annotator says about these tasks."""
+    rows = {
+        (row.task_id, row.annotation_id): row
+        for row in _rows(session, Vote, Vote.task_id, project_id, list(annotations))
+    }
+    wanted = {
+        (task_id, annotation.id): (annotation, choices)
+        for task_id, listed in annotations.items()
+        for annotation, choices in counted_votes(listed, controls)
+    }
+    for key in rows.keys() - wanted.keys():
+        session.delete(rows[key])
+    for (task_id, number), (annotation, choices) in wanted.items():
+        said = {storable(name): [storable(c) for c in each] for name, each in choices.items()}
+        row = rows.get((task_id, number))
+        if row is None:
+            row = Vote(project_id=project_id, task_id=task_id, annotation_id=number, choices=said)
+            session.add(row)
+        row.annotator, row.seconds = annotation.completed_by, annotation.lead_time
+        if row.choices != said:
+            row.choices = said
 
 
 def _write_images(

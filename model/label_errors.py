@@ -200,7 +200,7 @@ def _checked(
         raise ArgumentError(f"probabilities has shape {matrix.shape}; (n, k) is needed.")
     check = class_flags if multiple else class_positions
     given = check("targets", targets, length=len(matrix), class_count=matrix.shape[1])
-    known = ~np.isnan(matrix).any(axis=1)
+    known = np.asarray(~np.isnan(matrix).any(axis=1))
     rows = matrix[known]
     if len(rows):
         rows = probability_matrix("probabilities", rows, rows_sum_to_one=not multiple)
