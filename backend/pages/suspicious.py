@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, render_template
 
-from backend.answers import SuspiciousAnswer, TabAnswer
+from backend.answers import QualityAnswer, SuspiciousAnswer, TabAnswer
 from backend.bodies import read_payload
 from backend.described import Description, described
 from backend.errors import LabelStudioError
@@ -19,7 +19,7 @@ from backend.services import services
 from backend.settings import label_studio_access
 from backend.suspicious import suspicious_json
 from backend.sync import controls_of
-from backend.web_errors import RequestError
+from backend.web_errors import RETRY_SECONDS, RequestError
 
 TITLE = "Suspicious labels"
 SHOWN = 100
@@ -37,8 +37,17 @@ def suspicious(project_id: int) -> Response:
         return jsonify(suspicious_json(session, project_id))
 
 
+@bp.get("/api/projects/<int:project_id>/quality")
+@described(Description(answer=QualityAnswer))
+def quality(project_id: int) -> Response:
+    """How far annotators agree, how long a label takes them, and whether new images differ."""
+    with services().store.read() as session:
+        asked_project(session, project_id)
+        return jsonify(quality_json(session, project_id))
+
+
 @bp.post("/api/projects/<int:project_id>/suspicious/tab")
-@described(Description(answer=TabAnswer, body=TabPayload, errors=(409, 502)))
+@described(Description(answer=TabAnswer, body=TabPayload, errors=(422,)))
 def make_tab(project_id: int) -> Response:
     """Make the tab "Suspicious labels" in Label Studio, or fill it anew, with the worst ones.
 
@@ -51,7 +60,7 @@ def make_tab(project_id: int) -> Response:
     tasks = list(dict.fromkeys(entry["task"] for entry in found))[:most]
     if not tasks:
         raise RequestError(
-            409, "nothing_suspicious", "No label is suspicious.", "There is nothing to show."
+            422, "nothing_suspicious", "No label is suspicious.", "There is nothing to show."
         )
     # Label Studio's own page knows no filter for a list of numbers, but any number of filters.
     filters = [field_filter("id", "equal", task) for task in tasks]
@@ -61,7 +70,8 @@ def make_tab(project_id: int) -> Response:
         with LabelStudio(url, api_key, settings.label_studio_timeout) as client:
             view = client.save_view(project_id, TITLE, ("tasks:id",), filters, conjunction="or")
     except LabelStudioError as error:
-        raise RequestError(502, "label_studio", error.message, error.mend) from None
+        retry = {"Retry-After": str(RETRY_SECONDS)}
+        raise RequestError(503, "label_studio", error.message, error.mend, retry) from None
     link = f"{settings.label_studio_link}/projects/{project_id}/data?tab={view.id}"
     return jsonify(title=TITLE, url=link, tasks=tasks)
 
@@ -74,12 +84,12 @@ def page(project_id: int) -> str:
         project = asked_project(session, project_id)
         found: dict[str, Any] = suspicious_json(session, project_id)
         keys = {control.name: control.data_key for control in controls_of(project)}
-        quality = quality_json(session, project_id)
+        people = quality_json(session, project_id)
     return render_template(
         "suspicious.html",
         project=project,
         found=found,
         shown=found["suspicious"][:SHOWN],
         keys=keys,
-        quality=quality,
+        quality=people,
     )
