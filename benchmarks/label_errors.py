@@ -8,14 +8,15 @@ share is replaced by another class, each as likely as the others. The product's 
 on them, and four lists are compared, the worst first:
 
 - ``tiebreak``: what :func:`model.label_errors.suspicious_labels` finds, then the others by their
+  doubt. That is the order of the least self-confidence, and of the out-of-fold loss
+- ``margin``: the least margin between the given class and the likeliest other one, out of fold
+- ``confident learning``: what is off the diagonal of the confident joint, then the others, each by
   doubt
-- ``margin``: every label by its doubt alone
-- ``self-confidence``: the least out-of-fold probability of the given class, which is the order of
-  the out-of-fold loss too
 - ``training loss``: the largest loss of a head that has learned these very labels
 
 Of each: the share of flipped labels among the first that are shown, and the share of all flipped
-labels among as many as were flipped.
+labels among as many as were flipped. Of the labels that the product itself calls suspicious: how
+many they are, the share of them that was flipped, and the share of the flipped that they are.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import report, say
 from model.head import FOLDS, fit_head
-from model.label_errors import model_doubt, suspicious_labels
+from model.label_errors import model_doubt, off_diagonal, suspicious_labels
 
 Array = NDArray[Any]
 Orders = dict[str, NDArray[np.int64]]
@@ -52,23 +53,24 @@ def ranked(rows: Array, given: Array, classes: int, seed: int) -> tuple[Orders, 
     if said is None:
         raise SystemExit(f"{len(given)} labels are too few for {FOLDS} folds.")
     everyone = np.arange(len(given))
-    doubt = model_doubt(said, given)
-    by_doubt = np.argsort(-doubt, kind="stable")
-    shown = [each.position for each in suspicious_labels(said, given)]
-    rest = by_doubt[~np.isin(by_doubt, shown)]
+    by_doubt = np.argsort(-model_doubt(said, given), kind="stable")
+    shown = np.array([each.position for each in suspicious_labels(said, given)], dtype=np.int64)
+    counted = off_diagonal(said, given)[by_doubt]
+    others = said.copy()
+    others[everyone, given] = 0
     learned = fit.head.probabilities(rows)[everyone, given]
     return {
-        "tiebreak": np.concatenate([np.array(shown, dtype=np.int64), rest]),
-        "margin": by_doubt,
-        "self-confidence": np.argsort(said[everyone, given], kind="stable"),
+        "tiebreak": np.concatenate([shown, by_doubt[~np.isin(by_doubt, shown)]]),
+        "margin": np.argsort(said[everyone, given] - others.max(axis=1), kind="stable"),
+        "confident learning": np.concatenate([by_doubt[counted], by_doubt[~counted]]),
         "training loss": np.argsort(learned, kind="stable"),
     }, len(shown)
 
 
 def one_replay(
     rows: Array, targets: Array, share: float, shown: int, seed: int
-) -> tuple[dict[str, dict[str, float]], int, float]:
-    """Figures of each list, how many the product shows, and the seconds of it all."""
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Figures of each list, and of what the product calls suspicious."""
     classes = int(targets.max()) + 1
     given = flipped(targets, share, classes, np.random.default_rng([seed, 1]))
     started = time.perf_counter()
@@ -84,29 +86,33 @@ def one_replay(
             }
             for name, order in orders.items()
         },
-        listed,
-        seconds,
+        {
+            "suspicious": listed,
+            "precision": float(wrong[orders["tiebreak"][:listed]].mean()) if listed else 0.0,
+            "recall": float(wrong[orders["tiebreak"][:listed]].sum() / max(count, 1)),
+            "seconds": seconds,
+        },
     )
 
 
 def compared(rows: Array, targets: Array, size: int, given: argparse.Namespace) -> dict[str, Any]:
     """Means, least and most over the seeds."""
     found: list[dict[str, dict[str, float]]] = []
-    listed, seconds = [], []
+    listed: list[dict[str, float]] = []
     for seed in range(given.seeds):
         drawn = np.random.default_rng([seed, 0]).choice(len(rows), size, replace=False)
-        figures, count, took = one_replay(
-            rows[drawn], targets[drawn], given.flipped, given.shown, seed
-        )
+        figures, own = one_replay(rows[drawn], targets[drawn], given.flipped, given.shown, seed)
         found.append(figures)
-        listed.append(count)
-        seconds.append(took)
-        say(f"{size} labels, seed {seed}: " + ", ".join(_line(figures, n) for n in figures))
+        listed.append(own)
+        say(
+            f"{size} labels, seed {seed}: "
+            + ", ".join(_line(figures, n) for n in figures)
+            + f"; {own}"
+        )
     return {
         "labels": size,
         "flipped": round(given.flipped * size),
-        "listed": listed,
-        "seconds": seconds,
+        "suspicious": listed,
         "lists": {
             name: {
                 key: {

@@ -67,8 +67,9 @@ def suspicious_labels(
     ``groups``         (n,) whole numbers, the same for near-duplicates
     ``thresholds``     (k,) from which probability on a class is said, with ``multiple``
 
-    A label is suspicious when confident learning says so (:func:`off_diagonal`), when people
-    disagreed, or when a near-duplicate has another label. Its doubt is 1 - prod(1 - d) over the
+    A label is suspicious when the model doubts it most, for as many as confident learning counts
+    errors (:func:`off_diagonal`); when people disagreed; or when a near-duplicate has another
+    label. Its doubt is 1 - prod(1 - d) over the
     reasons it has, as if each were an independent witness that is wrong with probability 1 - d:
     d is :func:`model_doubt`, the dissent, and :func:`duplicate_doubt`.
 
@@ -76,14 +77,16 @@ def suspicious_labels(
     """
     given, known, rows = _checked(probabilities, targets, multiple)
     n = len(given)
+    doubt = model_doubt(rows, given[known], multiple=multiple)
     parts = {
-        MODEL: _scattered(known, model_doubt(rows, given[known], multiple=multiple)),
+        MODEL: _scattered(known, doubt),
         PEOPLE: _shares("dissent", dissent, n),
         DUPLICATE: np.zeros(n) if groups is None else duplicate_doubt(groups, given),
     }
     flagged = {name: part > 0 for name, part in parts.items()}
+    errors = int(off_diagonal(rows, given[known], multiple=multiple).sum())
     flagged[MODEL] = np.zeros(n, dtype=np.bool_)
-    flagged[MODEL][known] = off_diagonal(rows, given[known], multiple=multiple)
+    flagged[MODEL][np.flatnonzero(known)[np.argsort(-doubt, kind="stable")[:errors]]] = True
     trust = np.ones(n)
     for name, part in parts.items():
         trust *= np.where(flagged[name], 1 - part, 1.0)
@@ -106,12 +109,12 @@ def suspicious_labels(
 def model_doubt(probabilities: Array, targets: NDArray[Any], *, multiple: bool = False) -> Array:
     """(n, k) out-of-fold probabilities and the given labels -> (n,) doubt in [0, 1].
 
-    1 minus cleanlab's label quality. Single: the normalised margin, so that the doubt is
-    (1 - p_given + max over other classes of p) / 2, at least 1/2 where another class is likelier
-    (Kuan and Mueller, *Model-agnostic label quality scoring to detect real-world label errors*,
-    2022). ``multiple``: the self-confidences of the k flags, the least weighted most by an
-    exponential moving average (Thyagarajan et al., *Identifying Incorrect Annotations in
-    Multi-Label Classification Data*, 2023, equation 3).
+    1 minus cleanlab's label quality. Single: the self-confidence, so that the doubt is the
+    probability of all other classes together (Kuan and Mueller, *Model-agnostic label quality
+    scoring to detect real-world label errors*, 2022); docs/label-quality.md has how it compares.
+    ``multiple``: the self-confidences of the k flags, the least weighted most by an exponential
+    moving average (Thyagarajan et al., *Identifying Incorrect Annotations in Multi-Label
+    Classification Data*, 2023, equation 3).
     """
     if not len(targets):
         return np.zeros(0)
@@ -120,9 +123,9 @@ def model_doubt(probabilities: Array, targets: NDArray[Any], *, multiple: bool =
 
         ticked = [np.flatnonzero(row).tolist() for row in targets]
         return np.asarray(1 - get_label_quality_scores(ticked, probabilities))
-    from cleanlab.rank import get_normalized_margin_for_each_label
+    from cleanlab.rank import get_self_confidence_for_each_label
 
-    return np.asarray(1 - get_normalized_margin_for_each_label(targets, probabilities))
+    return np.asarray(1 - get_self_confidence_for_each_label(targets, probabilities))
 
 
 def off_diagonal(probabilities: Array, targets: NDArray[Any], *, multiple: bool = False) -> Flags:

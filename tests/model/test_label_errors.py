@@ -30,8 +30,8 @@ GIVEN = np.array([0, 1, 0, 2, 2, 0])
 """The third is labelled 0, but the model says 1."""
 
 
-def test_doubt_is_half_the_margin_by_which_another_class_is_likelier() -> None:
-    wanted = [0.075, 0.15, 0.925, 0.3, 0.15, 0.25]
+def test_doubt_is_the_probability_of_all_other_classes() -> None:
+    wanted = [0.1, 0.2, 0.95, 0.4, 0.2, 0.3]
     assert model_doubt(SAID, GIVEN) == pytest.approx(wanted)
 
 
@@ -68,8 +68,8 @@ def test_one_list_with_the_worst_first() -> None:
         (5, (DUPLICATE,)),
         (2, (MODEL, PEOPLE)),
     ]
-    # 1 - 2/3 * 0, 1, and 1 - 0.075 * 0.75: what agrees with the model is not doubted for it.
-    assert [each.doubt for each in found] == pytest.approx([1, 1, 0.94375])
+    # 1 - 2/3 * 0, 1, and 1 - 0.05 * 0.75: what agrees with the model is not doubted for it.
+    assert [each.doubt for each in found] == pytest.approx([1, 1, 0.9625])
     assert [each.likely for each in found] == [(1,), (0,), (1,)]
     assert [each.probability for each in found] == pytest.approx([0.8, 0.7, 0.9])
 
@@ -88,7 +88,7 @@ def test_rows_that_no_model_was_tested_on_do_not_change_the_others() -> None:
     (found,) = suspicious_labels(said, np.insert(GIVEN, 2, 1))
     (alone,) = suspicious_labels(SAID, GIVEN)
     assert (found.position, alone.position) == (3, 2)
-    assert found.doubt == alone.doubt == pytest.approx(0.925)
+    assert found.doubt == alone.doubt == pytest.approx(0.95)
 
 
 def test_several_ticks_are_each_doubted() -> None:
@@ -136,7 +136,11 @@ def test_the_order_is_that_of_the_doubt(seed: int, n: int, k: int) -> None:
         reasons = by_position.get(i, ())
         assert (PEOPLE in reasons) == (dissent[i] > 0)
         assert (DUPLICATE in reasons) == conflicts[i]
-        assert (MODEL in reasons) == off_diagonal(said, labels)[i]
+    doubt = model_doubt(said, labels)
+    flagged = [MODEL in by_position[i] if i in by_position else False for i in range(n)]
+    assert sum(flagged) == off_diagonal(said, labels).sum()
+    if 0 < sum(flagged) < n:
+        assert doubt[flagged].min() >= doubt[np.invert(flagged)].max()
 
 
 def test_bad_arguments_are_named() -> None:
