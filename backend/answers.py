@@ -118,6 +118,88 @@ class AutoLabelAnswer(Answer):
     runs: list[RunStatus]
 
 
+class SuspiciousLabelAnswer(Answer):
+    """A label that is probably wrong."""
+
+    task: int
+    control: str
+    given: list[str] = Field(description="The choices that people ticked, or tie on")
+    likely: list[str]
+    probability: float | None = Field(ge=0, le=1, description="Of what is likely")
+    doubt: float = Field(ge=0, le=1, description="What the list is ordered by")
+    reasons: list[Literal["model", "people", "near-duplicate"]] = Field(min_length=1)
+
+
+class SuspiciousAnswer(Answer):
+    """The labels that are probably wrong, the worst first."""
+
+    checked_at: float | None = Field(description="Seconds since the epoch; null before a check")
+    labels: int = Field(ge=0, description="How many were checked")
+    suspicious: list[SuspiciousLabelAnswer]
+
+
+class TabAnswer(Answer):
+    """The tab in Label Studio."""
+
+    title: str
+    url: str
+    tasks: list[int] = Field(min_length=1)
+
+
+class AgreementAnswer(Answer):
+    """How far annotators agree on one control."""
+
+    control: str
+    alpha: float | None
+    low: float | None
+    high: float | None
+    images: int
+    same: float | None
+    sentence: str
+
+
+class MedianAnswer(Answer):
+    """Seconds for a label."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class AnnotatorSecondsAnswer(MedianAnswer):
+    """Seconds for a label of one annotator."""
+
+    annotator: int | None
+
+
+class SecondsAnswer(MedianAnswer):
+    """Seconds for a label of everybody, and of each annotator."""
+
+    annotators: list[AnnotatorSecondsAnswer]
+    sentence: str
+
+
+class DriftAnswer(Answer):
+    """Whether new images differ from old ones."""
+
+    data_key: str
+    distance: float | None
+    p_value: float | None
+    differs: bool | None
+    old: int
+    new: int
+    sentence: str
+
+
+class QualityAnswer(Answer):
+    """Agreement, time and drift."""
+
+    agreement: list[AgreementAnswer]
+    seconds: SecondsAnswer
+    drift: list[DriftAnswer]
+
+
 class DescriptionAnswer(BaseModel):
     """An OpenAPI description."""
 

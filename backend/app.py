@@ -15,6 +15,7 @@ from backend import (
     versions_page,
 )
 from backend.doors import close_doors
+from backend.pages import suspicious, thumbnails
 from backend.request_ids import RequestIds
 from backend.request_metrics import CountedRequests
 from backend.services import make_services
@@ -33,6 +34,8 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(project_page.bp)
     app.register_blueprint(versions_page.bp)
     app.register_blueprint(dataset_page.bp)
+    app.register_blueprint(thumbnails.bp)
+    app.register_blueprint(suspicious.bp)
     app.register_blueprint(metrics_page.bp)
     app.register_blueprint(openapi_page.bp)
     register_error_handlers(app)

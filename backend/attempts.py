@@ -10,7 +10,7 @@ from model.files import is_of_the_disk, storage_error
 
 LONG_STEPS = frozenset(
     {"open", "train", "order", "forecast", "compare", "group_labelled", "group_many", "group_rest"}
-    | {"tend", "work"}
+    | {"tend", "work", "check"}
 )
 """Steps that compute over a whole project before they show anything."""
 

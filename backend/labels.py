@@ -37,6 +37,8 @@ class Annotation:
     completed_by: int | None
     updated_at: str
     created_at: str = ""
+    lead_time: float | None = None
+    """Seconds that the annotator had the task open."""
 
     @property
     def automatic(self) -> bool:
@@ -81,6 +83,7 @@ def parse_annotation(payload: Mapping[str, Any], task_id: int | None = None) -> 
         completed_by=_identifier(payload.get("completed_by")),
         updated_at=str(payload.get("updated_at") or payload.get("created_at") or ""),
         created_at=str(payload.get("created_at") or ""),
+        lead_time=_seconds(payload.get("lead_time")),
     )
 
 
@@ -111,6 +114,20 @@ def task_labels(annotations: Sequence[Annotation], controls: Sequence[Control]) 
     return labels
 
 
+def counted_votes(
+    annotations: Sequence[Annotation], controls: Sequence[Control]
+) -> list[tuple[Annotation, dict[str, tuple[str, ...]]]]:
+    """What each annotator says of one task: the annotation that counts, and by control name what
+    it ticks; a control that it says nothing about is left out."""
+    return [
+        (
+            annotation,
+            {c.name: vote for c in controls if (vote := _vote(annotation, c)) is not None},
+        )
+        for annotation in _latest(annotations)
+    ]
+
+
 def labels_digest(labels: Mapping[int, Mapping[str, Label]]) -> str:
     """SHA-256 of all agreed labels, task id -> control name -> label, in no particular order."""
     agreed = sorted(
@@ -126,6 +143,13 @@ def _identifier(value: object) -> int | None:
     if isinstance(value, Mapping):
         value = value.get("id")
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _seconds(value: object) -> float | None:
+    """A length of time as Label Studio gives it; None where it is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value < float("inf") else None
 
 
 def _latest(annotations: Sequence[Annotation]) -> list[Annotation]:

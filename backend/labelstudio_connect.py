@@ -159,8 +159,11 @@ class ConnectCalls:
         title: str,
         ordering: Sequence[str] = ("tasks:predictions_score",),
         filters: Sequence[Mapping[str, object]] = (),
+        *,
+        conjunction: str = "and",
     ) -> View:
-        """Leave one tab of that title, with that ordering and all of the filters.
+        """Leave one tab of that title, with that ordering and all of the filters; with
+        ``conjunction="or"`` a task passes that passes one of them.
 
         By default it is the queue: ascending prediction score. A new tab shows Label Studio's
         usual columns and those that order it. A project that has no tab yet gets Label Studio's
@@ -173,7 +176,7 @@ class ConnectCalls:
         data = {
             "title": title,
             "ordering": list(ordering),
-            "filters": {"conjunction": "and", "items": [dict(f) for f in filters]},
+            "filters": {"conjunction": conjunction, "items": [dict(f) for f in filters]},
         }
         same = [view for view in views if view.title == title]
         for extra in same[1:]:

@@ -129,6 +129,12 @@ class PredictPayload(Payload):
         return int(self.project.split(".")[0]) if self.project else None
 
 
+class TabPayload(Payload):
+    """Body of ``POST /api/projects/<id>/suspicious/tab``: how many labels the tab takes."""
+
+    most: Annotated[int, Field(ge=1, le=200)] = 100
+
+
 class TrainPayload(Payload):
     """Body of ``POST /train``: a project, as a number or as Label Studio's object."""
 

@@ -32,6 +32,7 @@ from backend.log_context import following, log_context
 from backend.metrics import STEPS, TRAINING_SECONDS
 from backend.outlook_steps import OutlookSteps
 from backend.projects import newest_version, outside_labels
+from backend.quality_steps import QualitySteps
 from backend.queue_steps import QueueSteps
 from backend.sync import SyncReport, look_at_changes, look_at_everything, look_at_tasks
 from backend.tables import Project, version_name
@@ -64,6 +65,7 @@ class Reconciler:
         self._queue = QueueSteps(tools, project_id, self._say)
         self._images = ImageSteps(tools, project_id, self._say, self._wake_before)
         self._outlook = OutlookSteps(tools, project_id, self._wake_before)
+        self._quality = QualitySteps(tools, project_id, self._wake_before)
         self._finetuning = FineTuning(tools, project_id, self._wake_before)
 
     def run(self, stopping: Callable[[], bool]) -> float:
@@ -84,6 +86,7 @@ class Reconciler:
             "embed_pool": self._images.embed_pool,
             "group_rest": self._images.group_rest,
             "work": self._finetuning.work,
+            "check": self._quality.check,
         }
         self._wake_at = clock.now() + self.tools.settings.poll_seconds
         attempts = Attempts(self.tools, self.project_id, self._wake_before)

@@ -15,16 +15,17 @@ from backend.predictor import Predictor
 from backend.settings import Settings, label_studio_access
 from backend.shared_files import shared_files
 from backend.store import Store
-from backend.working_copies import working_copies
+from backend.working_copies import WorkingCopies, working_copies
 
 
 @dataclass(frozen=True)
 class Services:
-    """The database, the predictor and the settings of an app."""
+    """The database, the predictor, the working copies and the settings of an app."""
 
     settings: Settings
     store: Store
     predictor: Predictor
+    copies: WorkingCopies
 
 
 def make_services(settings: Settings) -> Services:
@@ -32,15 +33,16 @@ def make_services(settings: Settings) -> Services:
     url, api_key = label_studio_access(settings)
     store = Store(settings.database_address)
     store.migrate()
+    copies = working_copies(settings)
     predictor = Predictor(
         settings,
         store,
         Champions(store, settings.data_dir, shared_files(settings)),
         ImageFetcher(settings, LabelStudio(url, api_key, settings.label_studio_timeout)),
-        working_copies(settings),
+        copies,
         LocalEngine(settings),
     )
-    return Services(settings, store, predictor)
+    return Services(settings, store, predictor, copies)
 
 
 def services() -> Services:

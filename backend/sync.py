@@ -26,7 +26,7 @@ from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.store import Store
 from backend.tables import Project, Task, storable
-from backend.task_rows import Moves, remove_tasks, write_labels, write_tasks
+from backend.task_rows import Moves, remove_tasks, write_labels, write_tasks, write_votes
 
 Item = TypeVar("Item")
 
@@ -142,6 +142,7 @@ def look_at_everything(
             moves += write_tasks(session, project_id, tasks, controls, annotations)
             listed = {task.id: annotations.get(task.id, []) for task in tasks}
             changed += write_labels(session, project_id, controls, listed)
+            write_votes(session, project_id, controls, listed)
     with store.write() as session:
         fence(session)
         query = select(Task.id).where(Task.project_id == project_id).order_by(Task.id)
@@ -222,6 +223,7 @@ def _write_found(
         moves = write_tasks(session, project_id, tasks, controls, annotations)
         remove_tasks(session, project_id, removed)
         changed = write_labels(session, project_id, controls, annotations)
+        write_votes(session, project_id, controls, annotations)
     moved = moves.moved + len(removed)
     return SyncReport(len(found), moves.added, len(removed), changed, moved)
 

@@ -219,6 +219,45 @@ class AutoLabel(Base):
     """A person was there first, or the task is gone."""
 
 
+class Vote(Base):
+    """What one annotator says about one task: the annotation of theirs that counts."""
+
+    __tablename__ = "votes"
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    task_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    annotation_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    annotator: Mapped[int | None] = mapped_column()
+    """Number of the user in Label Studio."""
+    choices: Mapped[dict[str, list[str]]] = mapped_column(JSON)
+    """Control → what is ticked; without the controls that nothing is said about."""
+    seconds: Mapped[float | None] = mapped_column(Float)
+    """How long the task was open."""
+
+
+class QualityCheck(Base):
+    """What was found the last time a project's labels and images were checked."""
+
+    __tablename__ = "quality_checks"
+
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    mark: Mapped[str] = mapped_column(String(64))
+    """Digest of the labels, votes and images that were looked at."""
+    checked_at: Mapped[float] = mapped_column(Float)
+    seconds: Mapped[float] = mapped_column(Float)
+    """How long it took."""
+    labels: Mapped[int] = mapped_column()
+    """How many labels were checked."""
+    suspicious: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """The worst first: see :mod:`backend.suspicious`."""
+    drift: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """Data key → how new images differ from old ones."""
+
+
 class Version(Base):
     """A trained model: the champion, one that was, or a challenger that was refused."""
 

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from backend import clock, labelstudio
 from backend.label_config import Control
-from backend.labels import Annotation, labelled_at, task_labels
-from backend.tables import Label, Project, Task, TaskImage, storable
+from backend.labels import Annotation, counted_votes, labelled_at, task_labels
+from backend.tables import Label, Project, Task, TaskImage, Vote, storable
 
 Item = TypeVar("Item")
 
@@ -110,7 +110,8 @@ def _image_rows(project_id: int, ids: Sequence[int]) -> Select[int, str, str]:
 def remove_tasks(session: Session, project_id: int, task_ids: set[int]) -> None:
     """Remove tasks and their images; of their labels those stay whose loss is to be learned."""
     for ids in _slices(sorted(task_ids)):
-        for table, column in ((Task, Task.id), (TaskImage, TaskImage.task_id)):
+        tables = ((Task, Task.id), (TaskImage, TaskImage.task_id), (Vote, Vote.task_id))
+        for table, column in tables:
             session.execute(delete(table).where(table.project_id == project_id, column.in_(ids)))
         labels = select(Label).where(Label.project_id == project_id, Label.task_id.in_(ids))
         for label in session.scalars(labels):
@@ -147,6 +148,35 @@ def write_labels(
     if changed:
         session.get_one(Project, project_id).changed_at = clock.now()
     return changed
+
+
+def write_votes(
+    session: Session,
+    project_id: int,
+    controls: Sequence[Control],
+    annotations: Mapping[int, Sequence[Annotation]],
+) -> None:
+    """Write what each annotator says about these tasks."""
+    rows: dict[tuple[int, int], Vote] = {}
+    for ids in _slices(list(annotations)):
+        query = select(Vote).where(Vote.project_id == project_id, Vote.task_id.in_(ids))
+        rows |= {(row.task_id, row.annotation_id): row for row in session.scalars(query)}
+    wanted = {
+        (task_id, annotation.id): (annotation, choices)
+        for task_id, listed in annotations.items()
+        for annotation, choices in counted_votes(listed, controls)
+    }
+    for key in rows.keys() - wanted.keys():
+        session.delete(rows[key])
+    for (task_id, number), (annotation, choices) in wanted.items():
+        said = {storable(name): [storable(c) for c in each] for name, each in choices.items()}
+        row = rows.get((task_id, number))
+        if row is None:
+            row = Vote(project_id=project_id, task_id=task_id, annotation_id=number, choices=said)
+            session.add(row)
+        row.annotator, row.seconds = annotation.completed_by, annotation.lead_time
+        if row.choices != said:
+            row.choices = said
 
 
 def _write_images(

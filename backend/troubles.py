@@ -53,6 +53,7 @@ TITLES = {
     "embed_pool": "Embedding the images",
     "group_rest": "Finding near-duplicates",
     "work": "Judging the fine-tune",
+    "check": "Checking labels and images",
 }
 NEEDS = {
     "open": ("recover",),

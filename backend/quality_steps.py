@@ -1,0 +1,105 @@
+"""The step that checks a project's labels and images, when nothing else is to be done.
+
+It computes over all labels, so it waits twenty times as long as it took before it does so again:
+it takes at most a twentieth of a trainer's time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from backend import clock
+from backend.groups import KnownImages, known_images
+from backend.suspicious import check_labels, looked_at
+from backend.sync import controls_of
+from backend.tables import ImageGroup, Label, Project, QualityCheck, Vote
+from backend.task_rows import AGREED
+from backend.tools import Tools
+from model.drift import Drift, drift
+
+PAUSE = 20.0
+MOST_IMAGES = 500
+"""New images, and old ones drawn by the seed, that are compared."""
+NEW_SHARE = 0.25
+"""The newest quarter is new where that is fewer."""
+
+
+class QualitySteps:
+    """The checks of one project. The step returns True when it did something."""
+
+    def __init__(self, tools: Tools, project_id: int, wake: Callable[[float], None]) -> None:
+        self.tools = tools
+        self.project_id = project_id
+        self._wake = wake
+
+    def check(self) -> bool:
+        """Look for suspicious labels and for drift, when labels or images have changed."""
+        tools, backbone = self.tools, self.tools.engine.backbone
+        with tools.store.read() as session:
+            project = session.get_one(Project, self.project_id)
+            before = session.get(QualityCheck, self.project_id)
+            if project.gone or not project.attempted:
+                return False
+            mark = _mark(session, project)
+            if before is not None and before.mark == mark:
+                return False
+            if before is not None and clock.now() < before.checked_at + PAUSE * before.seconds:
+                self._wake(before.checked_at + PAUSE * before.seconds)
+                return False
+            looked = looked_at(session, project, backbone, tools.settings.audit_share)
+            images = _images(session, project, backbone)
+        began = time.perf_counter()
+        row = QualityCheck(
+            project_id=self.project_id,
+            mark=mark,
+            suspicious=check_labels(looked, tools.settings.seed),
+            labels=sum(len(each.part.task_ids) + len(each.between) for each in looked),
+            drift={key: _drift(known, tools.settings.seed) for key, known in images.items()},
+            seconds=time.perf_counter() - began,
+            checked_at=clock.now(),
+        )
+        with tools.store.write() as session:
+            tools.leases.check(session, self.project_id)
+            session.merge(row)
+        return True
+
+
+def _mark(session: Session, project: Project) -> str:
+    """Digest of what a check depends on. Labels count once a training has seen them."""
+    labels = select(func.count()).where(Label.project_id == project.id, Label.status != AGREED)
+    votes = select(func.count()).where(Vote.project_id == project.id)
+    groups = select(func.count()).where(ImageGroup.project_id == project.id)
+    seen: list[Any] = [session.scalar(query) for query in (labels, votes, groups)]
+    return hashlib.sha256(json.dumps([project.attempted, *seen]).encode()).hexdigest()
+
+
+def _images(session: Session, project: Project, backbone: str) -> dict[str, KnownImages]:
+    keys = sorted({control.data_key for control in controls_of(project)})
+    return {key: known_images(session, project.id, key, backbone) for key in keys}
+
+
+def _drift(known: KnownImages, seed: int) -> dict[str, Any]:
+    """The newest images against others, one of each group of near-duplicates, by task number."""
+    if not known.leaders:
+        return asdict(Drift(None, None, None, 0, 0))
+    first = np.unique(np.array(known.leaders, dtype="U64"), return_index=True)[1]
+    rows = known.embeddings[np.sort(first)]
+    new = min(MOST_IMAGES, int(len(rows) * NEW_SHARE))
+    return asdict(drift(_drawn(rows[: len(rows) - new], seed), rows[len(rows) - new :], seed=seed))
+
+
+def _drawn(rows: NDArray[np.float16], seed: int) -> NDArray[np.float16]:
+    if len(rows) <= MOST_IMAGES:
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), MOST_IMAGES, replace=False)
+    return np.asarray(rows[np.sort(chosen)])
