@@ -133,7 +133,7 @@ def test_what_changes_is_shown_without_reloading(
     page.locator("details summary").click()
     with store.write() as session:
         session.get_one(Project, 1).activity = "embedding image 7 of 9"
-    expect(page.locator(".doing")).to_have_text("Now: embedding image 7 of 9.")
+    expect(page.locator(".doing")).to_have_text("Now: embedding image 7 of 9.", timeout=PATIENCE_MS)
     expect(page.locator("#said")).to_contain_text("embedding image 7 of 9")
     assert page.evaluate("window.notReloaded")
     # What was opened stays open, and what had the focus keeps it.
@@ -143,9 +143,11 @@ def test_what_changes_is_shown_without_reloading(
         session.get_one(Project, 1).activity = ""
     assert window.problems == []
     window.context.set_offline(True)
-    expect(page.locator("#unanswered")).to_contain_text("Tiebreak cannot be reached.")
+    expect(page.locator("#unanswered")).to_contain_text(
+        "Tiebreak cannot be reached.", timeout=PATIENCE_MS
+    )
     window.context.set_offline(False)
-    expect(page.locator("#unanswered")).to_be_hidden()
+    expect(page.locator("#unanswered")).to_be_hidden(timeout=PATIENCE_MS)
     window.context.close()
 
 
