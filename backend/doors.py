@@ -22,9 +22,12 @@ BEARER_PATHS = ("/api/", "/metrics", "/openapi.json")
 """Where the API token is taken as well: what programs read."""
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+KEPT = frozenset(["pages.static", "pages.plotly_script"])
+"""Routes whose answers a browser may keep, and asks whether they are still the same."""
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -138,6 +141,6 @@ def _too_many(seconds: int, message: str) -> RequestError:
 def _shield(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers[name] = value
-    if request.endpoint != "pages.static":
+    if request.endpoint not in KEPT:
         response.headers["Cache-Control"] = "no-store"
     return response
