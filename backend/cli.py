@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from backend.cli_experiments import app as experiments
+from backend.cli_explain import app as explanations
 from backend.cli_password import app as passwords
 from backend.cli_project import ProjectArgument, find_project, open_store
 from backend.cli_simulate import app as simulations
@@ -174,6 +175,7 @@ app.add_typer(versions)
 app.add_typer(passwords)
 app.add_typer(experiments)
 app.add_typer(simulations)
+app.add_typer(explanations)
 
 
 def main() -> None:
