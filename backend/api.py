@@ -7,11 +7,10 @@ from sqlalchemy import select
 
 from backend.answers import ProjectAnswer, ProjectsAnswer
 from backend.described import Description, described
-from backend.payloads import LARGEST_ID
+from backend.pages.asked import asked_project
 from backend.projects import list_versions, project_status
 from backend.services import services
 from backend.tables import Project
-from backend.web_errors import RequestError
 
 bp = Blueprint("api", __name__, url_prefix="/api")
 
@@ -34,14 +33,6 @@ def project(project_id: int) -> Response:
     """How one project stands, with all its versions."""
     settings = services().settings
     with services().store.read() as session:
-        # A number that no database keeps would be an error there.
-        row = session.get(Project, project_id) if project_id <= LARGEST_ID else None
-        if row is None:
-            raise RequestError(
-                404,
-                "unknown_project",
-                f"Project {project_id} is not connected.",
-                f"Run `tiebreak connect {project_id}`.",
-            )
+        row = asked_project(session, project_id)
         status = project_status(session, row, settings.lease_seconds).as_json()
         return jsonify(status | {"versions": list_versions(session, project_id)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from backend import api, metrics_page, openapi_page, pages, protocol
+from backend import api, metrics_page, openapi_page, pages, project_page, protocol
 from backend.champion import Champions
 from backend.doors import close_doors
 from backend.engine import LocalEngine
@@ -40,6 +40,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)
+    app.register_blueprint(project_page.bp)
     app.register_blueprint(metrics_page.bp)
     app.register_blueprint(openapi_page.bp)
     register_error_handlers(app)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from flask import current_app, request
+from typing import TypeVar
 
+from flask import current_app, request
+from pydantic import ValidationError
+
+from backend.payloads import Payload
 from backend.web_errors import RequestError
+
+Body = TypeVar("Body", bound=Payload)
 
 
 def check_body() -> None:
@@ -29,6 +35,21 @@ def read_body() -> bytes:
     if request.content_length is None and len(data) >= _limit():
         raise _too_large()
     return data
+
+
+def read_payload(model: type[Body]) -> Body:
+    """The request's JSON as ``model``; a clear 400 for anything else."""
+    try:
+        return model.model_validate_json(read_body())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise RequestError(
+            400,
+            "bad_payload",
+            f"{where}: {first['msg']}.",
+            "Send JSON as docs/api.md describes it.",
+        ) from None
 
 
 def _limit() -> int:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from typing import TypeVar
 
 from flask import Blueprint, Response, jsonify, request
-from pydantic import ValidationError
 from sqlalchemy import select
 
 from backend.answers import (
@@ -18,7 +16,7 @@ from backend.answers import (
     SetupAnswer,
     VersionsAnswer,
 )
-from backend.bodies import read_body
+from backend.bodies import read_payload
 from backend.described import Description, described
 from backend.errors import LabelConfigError
 from backend.hints import add_hint
@@ -29,7 +27,6 @@ from backend.openapi import NUMBER
 from backend.orders import wanted_name
 from backend.payloads import (
     LARGEST_ID,
-    Payload,
     PredictPayload,
     RemoteProject,
     SetupPayload,
@@ -48,8 +45,6 @@ PROJECT_ACTIONS = {"PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED"}
 
 bp = Blueprint("protocol", __name__)
 
-Body = TypeVar("Body", bound=Payload)
-
 
 @bp.get("/health")
 @described(Description(answer=HealthAnswer, open=True))
@@ -62,7 +57,7 @@ def health() -> Response:
 @described(Description(answer=SetupAnswer, body=SetupPayload))
 def setup() -> Response:
     """Register a project with its config; answer the order that serves it."""
-    payload = _body(SetupPayload)
+    payload = read_payload(SetupPayload)
     note(project=payload.project_id)
     try:
         parse_label_config(payload.label_config)
@@ -78,7 +73,7 @@ def setup() -> Response:
 @described(Description(answer=PredictAnswer, body=PredictPayload))
 def predict() -> Response:
     """Predict tasks: exactly one entry per task, in their order."""
-    payload = _body(PredictPayload)
+    payload = read_payload(PredictPayload)
     project_id = payload.project_id
     if project_id is None:
         raise RequestError(
@@ -114,7 +109,7 @@ def predict() -> Response:
 @described(Description(answer=NotedAnswer, body=WebhookPayload))
 def webhook() -> Response:
     """Keep a hint and answer at once; the trainer follows it."""
-    payload = _body(WebhookPayload)
+    payload = read_payload(WebhookPayload)
     note(project=payload.project.id)
     count_webhook(payload.action)
     train = payload.action == "START_TRAINING"
@@ -129,7 +124,7 @@ def webhook() -> Response:
 @described(Description(answer=NotedAnswer, body=TrainPayload))
 def train() -> Response:
     """Ask for a training now; the same as Label Studio's Start Training button."""
-    payload = _body(TrainPayload)
+    payload = read_payload(TrainPayload)
     note(project=payload.project.id)
     _hint(payload.project, "START_TRAINING", None, train=True)
     return jsonify(status="noted")
@@ -146,21 +141,6 @@ def versions() -> Response:
             query = query.where(Version.project_id == wanted)
         numbers = sorted(session.scalars(query), reverse=True)
     return jsonify(versions=[version_name(number) for number in numbers] or [version_name(0)])
-
-
-def _body(model: type[Body]) -> Body:
-    """The request's JSON as ``model``; a clear 400 for anything else."""
-    try:
-        return model.model_validate_json(read_body())
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise RequestError(
-            400,
-            "bad_payload",
-            f"{where}: {first['msg']}.",
-            "Send JSON as docs/api.md describes it.",
-        ) from None
 
 
 def _wanted_project() -> int | None:

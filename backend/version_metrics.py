@@ -9,7 +9,7 @@ SAMPLES = {"held_out": "held out", "cross_validated": "cross-validated"}
 """The samples that a version is measured on, and what a person calls them."""
 OUTLOOK = "outlook"
 """Key of what :mod:`backend.outlook` found."""
-LONG = ("per_class", "confusion", "classes")
+LONG = ("per_class", "confusion", "classes", "reliability")
 LONG_OF_GATE = ("gained_ids", "lost_ids")
 
 

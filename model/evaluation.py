@@ -29,6 +29,8 @@ MINIMUM_SHARE = 10
 MINIMUM_MEAN = 30
 MINIMUM_CALIBRATION = 100
 MOST_CONFUSED_CLASSES = 100
+MOST_STEPS = 10
+LEAST_IN_STEP = 20
 TOP = 3
 
 
@@ -95,6 +97,10 @@ def evaluate(
       ``micro_f1``, ``macro_f1``. Macro means run over the classes that have a label.
     * ``roc_auc``, one class against the rest, the mean over the classes that have both.
     * ``log_loss`` (nats) and ``ece``, as :mod:`model.metrics` and :mod:`model.calibrate` say.
+    * ``reliability``: what is said with a like confidence together, the least sure first, in at
+      most 10 steps of as many rows each, 20 or more: the mean ``confidence``, and the ``share``
+      that is right as a number. With ``multiple`` each of the n * k yes-or-no questions is one,
+      the confidence that of a yes, and right is a yes. None below 100 rows.
     * ``per_class``: for each class ``class``, ``precision``, ``recall`` and ``support``, its
       labels.
     * ``confusion``: (k, k) counts, rows what is true, columns what is said; with ``multiple``
@@ -121,6 +127,7 @@ def evaluate(
     found |= _shares(rows, multiple) | _f1s(rows, multiple)
     found |= {"roc_auc": _roc_auc(rows), "log_loss": _log_loss(rows), "ece": _ece(rows)}
     return found | {
+        "reliability": _reliability(rows, multiple),
         "per_class": [_of_class(rows, names, c) for c in range(k)],
         "confusion": _confusion(rows, multiple),
     }
@@ -213,6 +220,25 @@ def _ece(rows: _Rows) -> Number:
     gaps = calibration_gaps(rows.probabilities, rows.targets, ECE_BINS)
     drawn = np.abs(rows.counts @ gaps).sum(axis=1) / rows.counts.sum(axis=1)
     return _estimate(expected_calibration_error(rows.probabilities, rows.targets), drawn, rows.n)
+
+
+def _reliability(rows: _Rows, multiple: bool) -> list[dict[str, Any]] | None:
+    if rows.n < MINIMUM_CALIBRATION:
+        return None
+    if multiple:
+        confidence, right = rows.probabilities.ravel(), rows.truth.ravel()
+        groups = np.repeat(rows.groups, rows.truth.shape[1])
+    else:
+        confidence, groups = rows.probabilities.max(axis=1), rows.groups
+        right = (rows.said & rows.truth).any(axis=1)
+    steps = min(MOST_STEPS, len(confidence) // LEAST_IN_STEP)
+    return [
+        {
+            "confidence": float(confidence[step].mean()),
+            "share": _proportion(right[step], groups[step]),
+        }
+        for step in np.array_split(np.argsort(confidence, kind="stable"), steps)
+    ]
 
 
 def _of_class(rows: _Rows, names: list[str], c: int) -> dict[str, Any]:

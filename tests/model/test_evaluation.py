@@ -171,6 +171,29 @@ def test_of_nothing_nothing_can_be_told(multiple: bool):
     json.dumps(found, allow_nan=False)
 
 
+def test_the_reliability_by_hand():
+    # 60 rows said with 0.5, of which 30 are right, then 60 with 0.9, of which 54 are.
+    p = np.array(60 * [[0.5, 0.3, 0.2]] + 60 * [[0.9, 0.06, 0.04]])
+    targets = 30 * [0] + 30 * [1] + 54 * [0] + 6 * [2]
+    steps = evaluate(p, targets, CLASSES[:3], False, 0)["reliability"]
+    assert [step["confidence"] for step in steps] == pytest.approx(3 * [0.5] + 3 * [0.9])
+    # Equal confidences keep their order: 20 right; 10 of 20; none; 20; 20; 14 of 20.
+    assert [step["share"]["value"] for step in steps] == [1, 0.5, 0, 1, 1, 0.7]
+    assert (steps[5]["share"]["low"], steps[5]["share"]["high"]) == wilson_interval(14, 20)
+    assert evaluate(p[:99], targets[:99], CLASSES[:3], False, 0)["reliability"] is None
+
+
+def test_the_reliability_of_several_choices_is_that_of_their_questions():
+    p = np.tile([0.8, 0.1], (100, 1))
+    flags = np.zeros((100, 2), dtype=bool)
+    flags[:70, 0] = True
+    flags[:20, 1] = True
+    steps = evaluate(p, flags, CLASSES[:2], True, 0)["reliability"]
+    assert len(steps) == 10
+    assert [step["confidence"] for step in steps] == pytest.approx(5 * [0.1] + 5 * [0.8])
+    assert sum(step["share"]["value"] * step["share"]["n"] for step in steps) == pytest.approx(90)
+
+
 def test_one_class_alone_has_no_area():
     found = evaluate(sure(40 * [0], 2), 40 * [0], ["a", "b"], False, 0)
     assert found["roc_auc"]["reason"] == "cannot tell yet: no class has both a yes and a no"
