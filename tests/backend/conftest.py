@@ -22,6 +22,7 @@ from tests.backend.databases import database, new_database
 from tests.backend.described_client import DescribedClient
 from tests.backend.experiments import here
 from tests.backend.loop_project import make_loop
+from tests.backend.measured_project import measured, measured_once
 from tests.backend.peers import make, other, studio
 from tests.backend.prediction_keeper import keeper, keeper_client
 from tests.backend.saved_versions import three
@@ -37,6 +38,8 @@ __all__ = [
     "machine",
     "make",
     "make_loop",
+    "measured",
+    "measured_once",
     "new_database",
     "other",
     "s3",
