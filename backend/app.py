@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from flask import Flask
 
-from backend import api, metrics_page, openapi_page, pages, project_page, protocol
+from backend import (
+    api,
+    metrics_page,
+    openapi_page,
+    pages,
+    project_page,
+    protocol,
+    queue_page,
+    try_page,
+)
 from backend.champion import Champions
 from backend.doors import close_doors
 from backend.engine import LocalEngine
+from backend.explainer import Explainer
 from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.predictor import Predictor
@@ -17,6 +27,7 @@ from backend.services import Services
 from backend.settings import Settings, label_studio_access
 from backend.shared_files import shared_files
 from backend.store import Store
+from backend.trials import Trials
 from backend.web_errors import register_error_handlers
 from backend.working_copies import working_copies
 
@@ -26,21 +37,21 @@ def create_app(settings: Settings) -> Flask:
     url, api_key = label_studio_access(settings)
     store = Store(settings.database_address)
     store.migrate()
-    predictor = Predictor(
-        settings,
-        store,
-        Champions(store, settings.data_dir, shared_files(settings)),
-        ImageFetcher(settings, LabelStudio(url, api_key, settings.label_studio_timeout)),
-        working_copies(settings),
-        LocalEngine(settings),
-    )
+    client = LabelStudio(url, api_key, settings.label_studio_timeout)
+    champions = Champions(store, settings.data_dir, shared_files(settings))
+    fetcher, engine = ImageFetcher(settings, client), LocalEngine(settings)
+    predictor = Predictor(settings, store, champions, fetcher, working_copies(settings), engine)
+    explainer = Explainer(settings, store, champions, engine)
+    trials = Trials(settings, store, fetcher, explainer, client)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
-    app.extensions["tiebreak"] = Services(settings, store, predictor)
+    app.extensions["tiebreak"] = Services(settings, store, predictor, champions, trials)
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)
     app.register_blueprint(project_page.bp)
+    app.register_blueprint(queue_page.bp)
+    app.register_blueprint(try_page.bp)
     app.register_blueprint(metrics_page.bp)
     app.register_blueprint(openapi_page.bp)
     register_error_handlers(app)

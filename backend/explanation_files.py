@@ -29,7 +29,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         "multiple": found.multiple,
         "label": found.label,
         "confidence": found.confidence,
-        "top": [{"class": name, "probability": probability} for name, probability in found.top],
+        "top": [{"name": name, "probability": probability} for name, probability in found.top],
         "explained": found.explained,
         "fit": found.fit,
         "nearest": [asdict(near) for near in found.nearest],

@@ -139,3 +139,20 @@ class TrainPayload(Payload):
             json_schema_input_type=RemoteProject | Number,
         ),
     ]
+
+
+class ExplainPayload(Payload):
+    """Body of ``POST /api/projects/<project_id>/explain``."""
+
+    uri: Text = Field(min_length=1)
+    control: Text | None = Field(None, max_length=255)
+    class_name: Text | None = Field(None, alias="class", max_length=10_000)
+
+
+class NewTaskPayload(Payload):
+    """Body of ``POST /api/projects/<project_id>/tasks``: an image, and the choices for it."""
+
+    uri: Text = Field(min_length=1)
+    name: Text = Field("", max_length=1000)
+    choices: dict[Text, list[Text]] = Field(min_length=1, max_length=100)
+    train: bool = False

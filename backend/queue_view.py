@@ -98,9 +98,7 @@ def _scores(session: Session, project_id: int, order: Order | None) -> dict[int,
     return found
 
 
-def _why(
-    order: Order | None, task: Task, score: float, pick: int | None, audit: bool
-) -> str:
+def _why(order: Order | None, task: Task, score: float, pick: int | None, audit: bool) -> str:
     reasons = (
         (score == LAST_SCORE, BROKEN),
         (task.skips > 0 and task.annotations == 0, SKIPPED),

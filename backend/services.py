@@ -7,18 +7,22 @@ from typing import cast
 
 from flask import current_app
 
+from backend.champion import Champions
 from backend.predictor import Predictor
 from backend.settings import Settings
 from backend.store import Store
+from backend.trials import Trials
 
 
 @dataclass(frozen=True)
 class Services:
-    """The database, the predictor and the settings of an app."""
+    """The database, the settings, and what predicts and explains, of an app."""
 
     settings: Settings
     store: Store
     predictor: Predictor
+    champions: Champions
+    trials: Trials
 
 
 def services() -> Services:

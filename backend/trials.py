@@ -53,6 +53,11 @@ class Trials:
         self._explainer = explainer
         self._client = client
 
+    def close(self) -> None:
+        """Close the connections, and end the processes that decode."""
+        self._fetcher.close()
+        self._client.close()
+
     @property
     def copies(self) -> WorkingCopies:
         """The working copies of all images."""
@@ -180,8 +185,8 @@ def _result(
 
 def _file_name(name: str) -> str:
     """A name that is safe in a path, with a known ending in small letters."""
-    stem, _, ending = name.rpartition(".")
-    if ending.lower() not in _MEDIA:
+    stem, dot, ending = name.rpartition(".")
+    if not dot or ending.lower() not in _MEDIA:
         raise RequestError(
             400,
             "unknown_kind",
