@@ -59,7 +59,7 @@
     at(".label").textContent = found.label;
     at(".confidence").textContent = percent(found.confidence);
     at(".version").textContent = found.version;
-    at(".top5").replaceChildren(...found.top.map((each) => item(`${each.name} ${percent(each.probability)}`)));
+    at(".top5").replaceChildren(...found.top.map((each) => item(`${each.name}: ${percent(each.probability)}`)));
     for (const image of card.querySelectorAll(".plain")) image.src = `/images/${found.digest}`;
     at(".superpixels").src = found.superpixels;
     at(".heat").src = found.heat;
