@@ -96,6 +96,16 @@ class ProjectAnswer(ProjectStatus):
     versions: list[VersionJson]
 
 
+class PromotionAnswer(Answer):
+    """What serves now, what served before, and what its user should know."""
+
+    version: VersionName
+    before: VersionName
+    changed: bool
+    sentence: str
+    warnings: list[str]
+
+
 class ProjectsAnswer(Answer):
     """How every project stands."""
 

@@ -6,6 +6,7 @@ from flask import Flask
 
 from backend import (
     api,
+    dataset_page,
     metrics_page,
     openapi_page,
     pages,
@@ -13,6 +14,7 @@ from backend import (
     protocol,
     queue_page,
     try_page,
+    versions_page,
 )
 from backend.champion import Champions
 from backend.doors import close_doors
@@ -52,6 +54,8 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(project_page.bp)
     app.register_blueprint(queue_page.bp)
     app.register_blueprint(try_page.bp)
+    app.register_blueprint(versions_page.bp)
+    app.register_blueprint(dataset_page.bp)
     app.register_blueprint(metrics_page.bp)
     app.register_blueprint(openapi_page.bp)
     register_error_handlers(app)

@@ -94,7 +94,8 @@ def labelled_images(
         Label.control == control.name,
         Label.status == AGREED,
     )
-    found = known_images(session, project.id, control.data_key, backbone, labelled)
+    key = control.data_key
+    found = known_images(session, project.id, key, backbone, labelled, with_digests=True)
     agreed = select(Label.task_id, Label.choices).where(
         Label.project_id == project.id,
         Label.control == control.name,
@@ -110,8 +111,8 @@ def labelled_images(
         found.embeddings[fits],
         encode_targets([each for each, kept in zip(said, fits, strict=True) if kept], control),
         found.in_audit(audit_share)[fits],
-        np.array(found.digests, dtype="U64")[fits],
-        np.array(found.leaders, dtype="U64")[fits],
+        found.digests[fits].astype("U64"),
+        found.leaders[fits].astype("U64"),
     )
 
 

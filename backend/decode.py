@@ -23,6 +23,9 @@ from backend.flatten import reduced_rgb
 
 LONGEST = 8
 """The longer side of a result is at most this many times the wanted shorter side."""
+SPARE = 1.25
+"""A JPEG that is decoded to at most this many times its wanted size stays so: to resize it costs as
+much as a third of decoding it, and loses more than the room saves."""
 
 _PLUGINS = (
     JpegImagePlugin.JpegImageFile,  # and MPO
@@ -66,9 +69,10 @@ def decode_image(data: bytes, *, max_pixels: int, side: int) -> Image.Image:
     """``data`` as an RGB picture whose shorter side is at most ``side`` pixels.
 
     Never enlarged; turned as EXIF says; of several frames the first; transparency on white;
-    the longer side at most ``8 * side``. Grey with 16 bits is divided by 257, as browsers show
-    it; 32-bit integers and floats have no such range, and their own smallest to largest value
-    become 0 to 255. ``max_pixels`` bounds width times height in the file's header.
+    the longer side at most ``8 * side``; of a JPEG both sides at most :data:`SPARE` times that.
+    Grey with 16 bits is divided by 257, as browsers show it; 32-bit integers and floats have no
+    such range, and their own smallest to largest value become 0 to 255. ``max_pixels`` bounds
+    width times height in the file's header.
 
     Raises :class:`ImageError` with ``retry=False``, and nothing else, for anything that cannot be
     decoded.
@@ -85,6 +89,8 @@ def decode_image(data: bytes, *, max_pixels: int, side: int) -> Image.Image:
             size = target_size(width, height, side)
             if image.format in ("JPEG", "MPO"):
                 image.draft(None, size)  # the decoder skips what would be thrown away
+                if max(image.size[0] / size[0], image.size[1] / size[1]) <= SPARE:
+                    size = image.size
             image.load()
             if image.format == "TIFF":  # turned while loading
                 size = target_size(*image.size, side)
@@ -99,6 +105,11 @@ def target_size(width: int, height: int, side: int) -> tuple[int, int]:
     """Size in pixels that a ``width`` × ``height`` picture is reduced to."""
     scale = min(1.0, side / min(width, height), LONGEST * side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def fits_in(width: int, height: int, side: int) -> bool:
+    """Whether a picture that was decoded for ``side`` may be that large."""
+    return min(width, height) <= SPARE * side and max(width, height) <= SPARE * LONGEST * side
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

@@ -26,7 +26,7 @@ from pathlib import Path
 from PIL import Image
 
 from backend.deadline import time_left
-from backend.decode import LONGEST, not_enough_memory
+from backend.decode import fits_in, not_enough_memory
 from backend.decode_child import (
     ANSWER,
     DECODED,
@@ -52,6 +52,9 @@ RENEWED_AFTER = 1000
 _ROOT = Path(__file__).resolve().parents[1]
 _CODE = "import sys; sys.path[:] = sys.argv[2:]; from backend.decode_child import run; run()"
 _SINGLE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+# Memory that goes back to the system after every image comes again page by page, which costs as
+# much as resizing.
+_KEPT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 _BY_OTHERS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
@@ -170,7 +173,7 @@ class _Child:
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env=_SINGLE | libraries,
+                    env=_SINGLE | _KEPT | libraries,
                     cwd="/",
                     start_new_session=True,  # a ctrl-c is for the parent, which may want answers
                 )
@@ -197,7 +200,7 @@ class _Child:
             error = _refusal(self._receive(length, until))
             self.busy = False
             raise error
-        fits = 1 <= min(width, height) <= side and max(width, height) <= LONGEST * side
+        fits = min(width, height) >= 1 and fits_in(width, height, side)
         if kind != DECODED or not fits:
             raise ValueError("not a picture")
         pixels = self._receive(width * height * 3, until)

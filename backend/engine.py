@@ -1,12 +1,14 @@
-"""Where heavy work runs. Today in this process; the seam for running it elsewhere."""
+"""Where heavy work runs: in this process, or elsewhere (:mod:`backend.ray_engine`)."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import NDArray
 from PIL.Image import Image
@@ -71,6 +73,9 @@ class LocalEngine:
         with self._lock:
             return embedder.embed(images)
 
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
     def _by_identity(self, backbone: str | None) -> Embedder:
         if backbone is None:
             return self._original()
@@ -94,7 +99,7 @@ class LocalEngine:
 
             path = network_path(tuned_folder(self._settings.data_dir), backbone)
             tuned = load_tuned(path, record.name, record.input_size, digest=record.sha256)
-            self._tuned[backbone] = Embedder(tuned)
+            self._tuned[backbone] = Embedder(tuned, runtime=self._settings.runtime)
             while len(self._tuned) > MOST_TUNED:
                 self._tuned.popitem(last=False)
             log.info("loaded the fine-tuned network %s", backbone)
@@ -114,10 +119,68 @@ class LocalEngine:
                         weights_dir=self._settings.weights_dir,
                         cache_dir=self._settings.weights_cache,
                         on_progress=self._tell,
-                    )
+                    ),
+                    runtime=self._settings.runtime,
                 )
         return self._embedder
 
     def _tell(self, line: str) -> None:
         log.info(line)
         self._progress()
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """``vectors`` (n, width) float16 of the images ``digests``; of those among ``problems``, which
+    say why there is none, they mean nothing."""
+
+    digests: list[str]
+    vectors: NDArray[Any]
+    problems: dict[str, str]
+
+
+class FarEngine(ABC):
+    """Embeds on other machines, from the working copies of this one.
+
+    It has one answer to a cluster that is not there: :class:`backend.errors.EngineError`. Nothing
+    is done here instead.
+    """
+
+    @property
+    @abstractmethod
+    def loaded(self) -> bool:
+        """Whether the original backbone was found."""
+
+    @property
+    @abstractmethod
+    def backbone(self) -> str:
+        """Identity of the original backbone. WeightsError when its weights cannot be had."""
+
+    @property
+    @abstractmethod
+    def chunk(self) -> int:
+        """Most images that are worth one go."""
+
+    @abstractmethod
+    def can_embed(self, backbone: str) -> bool:
+        """Whether embeddings of the backbone of that identity can be made."""
+
+    @abstractmethod
+    def embed_copies(self, digests: Sequence[str], backbone: str) -> Iterator[Embedded]:
+        """Embeddings of working copies by the network ``backbone``, each once, as they come."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the other machines."""
+
+
+Engine: TypeAlias = LocalEngine | FarEngine
+
+
+def make_engine(settings: Settings, progress: Callable[[], None] = lambda: None) -> Engine:
+    """The engine that the settings name."""
+    if settings.engine == "ray":
+        from backend.ray_engine import RayEngine
+
+        return RayEngine(settings, progress)
+    return LocalEngine(settings, progress)

@@ -12,6 +12,7 @@
     │   ├── LabelStudioUnauthorized  the token is refused or expired
     │   ├── LabelStudioNotFound      the project, task or route does not exist
     │   └── BackendRefused           Label Studio refuses to talk to the backend's address
+    ├── EngineError              the machines that heavy work runs on cannot be reached or used
     ├── LeaseLost                another trainer took the project over
     └── SetupError               something the front door needs is missing
 """
@@ -91,6 +92,13 @@ class BackendRefused(LabelStudioError):
 
 class SetupError(TiebreakError):
     """Something the front door needs is missing; ``mend`` says how to get it."""
+
+
+class EngineError(TiebreakError):
+    """The machines that heavy work runs on cannot be reached or used, or gave up.
+
+    Nothing is wrong with the work: the same goes well once they are back.
+    """
 
 
 class LeaseLost(TiebreakError):

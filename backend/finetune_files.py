@@ -86,6 +86,9 @@ class Job(File):
     options: JobOptions
     threads: int = Field(ge=1)
     nice: int = Field(ge=0, le=19)
+    ray_address: str = ""
+    """Of the cluster that learns it; empty: this machine does."""
+    ray_workers: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL.Image import Image
 
-from backend.errors import ImageError
+from backend.errors import EngineError, ImageError
 from backend.finetune_files import (
     CHECKPOINT,
     JOB,
@@ -50,8 +50,10 @@ from model.errors import ArgumentError, StorageError, TiebreakError, WeightsErro
 from model.files import is_of_the_disk, storage_error, writing
 
 if TYPE_CHECKING:
+    from model.backbones import Backbone
     from model.control_labels import ControlLabels
     from model.finetune import FineTuned
+    from model.finetune_options import FineTuneOptions
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,8 @@ BUSY = 75
 """Exit code when another process works in the folder and does not end."""
 NO_DISK = 74
 """Exit code when the disk does not take what is to be written; the last words say which."""
+NO_ENGINE = 69
+"""Exit code when the cluster that is to learn is not there; the last words say why."""
 READERS = 4
 
 
@@ -78,14 +82,18 @@ def main(folder: Path) -> int:
         except StorageError as error:
             log.error("%s", error)
             return NO_DISK
+        except EngineError as error:
+            log.error("%s", error)
+            return NO_ENGINE
         return 0 if result.done else 1
 
 
 def _outcome(folder: Path) -> Result:
-    """What came of it; StorageError when only the disk is in the way."""
+    """What came of it; StorageError or EngineError when only the disk or the cluster is in the
+    way."""
     try:
         return _run(folder)
-    except StorageError:
+    except (StorageError, EngineError):
         raise
     except TiebreakError as error:
         log.error("%s", error)
@@ -183,15 +191,20 @@ def _learn(
     while True:
         rows = [row for row in job.rows if row.digest not in skipped.images]
         try:
-            tuned = finetune(
-                backbone,
-                partial(_open, copies, rows),
-                control_labels(job.controls, rows),
-                FineTuneOptions(**job.options.model_dump()),
-                checkpoint=folder / CHECKPOINT,
-                on_progress=lambda at: write(folder, PROGRESS, Progress(**asdict(at))),
-                cancelled=lambda: os.getppid() != parent,
-            )
+            labels = control_labels(job.controls, rows)
+            options = FineTuneOptions(**job.options.model_dump())
+            if job.ray_address:
+                tuned = _learn_far(folder, job, backbone, rows, labels, options)
+            else:
+                tuned = finetune(
+                    backbone,
+                    partial(_open, copies, rows),
+                    labels,
+                    options,
+                    checkpoint=folder / CHECKPOINT,
+                    on_progress=lambda at: write(folder, PROGRESS, Progress(**asdict(at))),
+                    cancelled=lambda: os.getppid() != parent,
+                )
         except (ImageError, RuntimeError):  # what a loader's own process raises is a RuntimeError
             before, skipped = skipped, _skip_broken(folder, job, copies)
             if skipped == before:
@@ -200,6 +213,30 @@ def _learn(
             shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
         else:
             return tuned, rows, len(skipped.images)
+
+
+def _learn_far(
+    folder: Path,
+    job: Job,
+    backbone: Backbone,
+    rows: Sequence[JobRow],
+    labels: list[ControlLabels],
+    options: FineTuneOptions,
+) -> FineTuned:
+    """The same on a cluster; EngineError when it is not there."""
+    from backend.ray_embedding import Copies
+    from backend.ray_training import Cluster, finetune_on_ray
+
+    cluster = Cluster(job.ray_address, job.ray_workers)
+    copies = Copies(
+        folder=job.images,
+        side=job.image_side,
+        artifacts=job.artifacts,
+        s3_endpoint=job.s3_endpoint,
+        max_bytes=job.copies_max_bytes,
+    )
+    digests = [row.digest for row in rows]
+    return finetune_on_ray(cluster, folder, backbone, copies, digests, labels, options)
 
 
 def _open(copies: WorkingCopies, rows: Sequence[JobRow], row: int) -> Image:

@@ -154,6 +154,8 @@ def make_job(
         ),
         threads=thread_count(),
         nice=settings.finetune_nice,
+        ray_address=settings.ray_address if settings.engine == "ray" else "",
+        ray_workers=settings.ray_workers,
     )
 
 

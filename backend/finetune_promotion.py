@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from backend.candidate import Candidate, challenge
+from backend.errors import EngineError
 from backend.finetune_record import FineTuneRecord
 from backend.finetunes import EMBEDDING, FAILED, JUDGING, PROMOTED, REFUSED
 from backend.judging import count_look
@@ -63,7 +64,7 @@ class FineTunePromotion:
                 backbone=tuned.identity,
                 progress=tools.watch.progress,
             )
-        except StorageError:
+        except (StorageError, EngineError):
             raise
         except TiebreakError as error:
             return self._record.end(row, FAILED, str(error))

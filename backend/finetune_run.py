@@ -25,7 +25,7 @@ from backend.finetune_files import (
     Result,
     read,
 )
-from backend.finetune_job import BUSY, NO_DISK
+from backend.finetune_job import BUSY, NO_DISK, NO_ENGINE
 from backend.finetune_record import FineTuneRecord
 from backend.finetunes import FAILED, JUDGING, REFUSED, WAITING
 from backend.shared_files import shared_files
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 MOST_FAILURES = 3
 DISK_SECONDS = 10.0
-"""How long a fine-tune that found no space waits before it looks for some again."""
+"""How long a fine-tune that found no space, or no cluster, waits before it looks again."""
 
 
 class FineTuneRun:
@@ -74,8 +74,9 @@ class FineTuneRun:
         if status == BUSY:
             self._record.update(row, retry_at=clock.now() + LOOK_SECONDS)
             return True
-        if status == NO_DISK:
-            # Nothing is wrong with it; it goes on from its checkpoint when there is space.
+        if status in (NO_DISK, NO_ENGINE):
+            # Nothing is wrong with it; it goes on from its checkpoint when there is space, or the
+            # cluster is there.
             why = tail(folder / LOG, 1)[-300:].strip()
             self._record.update(row, reason=why, retry_at=clock.now() + DISK_SECONDS)
             return True

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Select, distinct, exists, func, select
+from sqlalchemy import ColumnElement, Select, distinct, exists, func, insert, select
 from sqlalchemy.orm import Session
 
+from backend.arrays import Images, in_parts, read_ints
 from backend.lease import Leases
-from backend.pool import from_bytes
 from backend.store import Store
 from backend.tables import Embedding, ImageGroup, ImageSource, Label, Task, TaskImage
 from model.audit import in_audit
@@ -32,19 +33,20 @@ class KnownImages:
 
     ``task_ids``    (n,) int64, ascending
     ``embeddings``  (n, width) float16
-    ``digests``     the SHA-256 of the images
-    ``leaders``     of each image the SHA-256 of the one that leads its group
+    ``leaders``     (n,) bytes, of each image the SHA-256 of the one that leads its group
+    ``digests``     (n,) bytes, the SHA-256 of the images; (0,) where they were not asked for
     """
 
     task_ids: NDArray[np.int64]
     embeddings: NDArray[np.float16]
-    digests: list[str]
-    leaders: list[str]
+    leaders: NDArray[np.bytes_]
+    digests: NDArray[np.bytes_]
 
     def in_audit(self, share: float) -> NDArray[np.bool_]:
         """(n,) which images are in the audit set."""
-        drawn = {leader: in_audit(leader, share) for leader in set(self.leaders)}
-        return np.array([drawn[leader] for leader in self.leaders], dtype=np.bool_)
+        names, place = np.unique(self.leaders, return_inverse=True)
+        drawn = [in_audit(leader.decode(), share) for leader in names.tolist()]
+        return np.array(drawn, dtype=np.bool_)[place]
 
 
 def known_images(
@@ -53,32 +55,54 @@ def known_images(
     data_key: str,
     backbone: str,
     *conditions: ColumnElement[bool],
+    with_digests: bool = False,
 ) -> KnownImages:
     """The known images, with their embeddings by the network ``backbone``.
 
-    ``conditions`` narrow the tasks down, in terms of :class:`TaskImage`.
+    ``conditions`` narrow the tasks down, in terms of :class:`TaskImage`. The embeddings are read
+    into their place one after the other, and are nowhere else in memory.
     """
-    rows = session.execute(
-        select(TaskImage.task_id, Embedding.vector, Embedding.digest, ImageGroup.leader)
-        .join(ImageSource, ImageSource.source == TaskImage.source)
+    of_key = (TaskImage.project_id == project_id, TaskImage.data_key == data_key, *conditions)
+    most = session.scalar(select(func.count()).select_from(TaskImage).where(*of_key)) or 0
+    images, task_ids = Images(most), [np.zeros(0, dtype=np.int64)]
+    columns = [TaskImage.task_id, Embedding.vector, ImageGroup.leader]
+    if with_digests:
+        columns.append(Embedding.digest)
+    query = _known(select(*columns), project_id, backbone).where(*of_key)
+    for rows in in_parts(session, query.order_by(TaskImage.task_id)):
+        numbers, *found = zip(*rows, strict=True)
+        task_ids.append(np.array(numbers, dtype=np.int64))
+        images.add(*found)
+    names = images.names(1 + with_digests)
+    return KnownImages(np.concatenate(task_ids), images.vectors, names[0], names[1:].ravel())
+
+
+def known_task_ids(
+    session: Session,
+    project_id: int,
+    data_key: str,
+    backbone: str,
+    *conditions: ColumnElement[bool],
+) -> NDArray[np.int64]:
+    """(n,) int64 the tasks of :func:`known_images`, without reading an embedding."""
+    query = _known(select(TaskImage.task_id), project_id, backbone).where(
+        TaskImage.project_id == project_id, TaskImage.data_key == data_key, *conditions
+    )
+    return read_ints(session, query.order_by(TaskImage.task_id))[:, 0]
+
+
+def _known(
+    query: Select[*tuple[Any, ...]], project_id: int, backbone: str
+) -> Select[*tuple[Any, ...]]:
+    """The images of :class:`TaskImage` that are embedded and have a group."""
+    return (
+        query.join(ImageSource, ImageSource.source == TaskImage.source)
         .join(Embedding, Embedding.digest == ImageSource.digest)
         .join(
             ImageGroup,
             (ImageGroup.project_id == project_id) & (ImageGroup.digest == Embedding.digest),
         )
-        .where(
-            TaskImage.project_id == project_id,
-            TaskImage.data_key == data_key,
-            Embedding.backbone == backbone,
-            *conditions,
-        )
-        .order_by(TaskImage.task_id)
-    ).all()
-    return KnownImages(
-        np.array([row[0] for row in rows], dtype=np.int64),
-        from_bytes([row[1] for row in rows]),
-        [row[2] for row in rows],
-        [row[3] for row in rows],
+        .where(Embedding.backbone == backbone)
     )
 
 
@@ -173,17 +197,19 @@ def group_images(
             .group_by(Embedding.digest, Embedding.backbone)
             .order_by(func.min(TaskImage.task_id), Embedding.digest)
         )
-        rows = session.execute(query.limit(AT_ONCE)).all()
-        if not rows:
+        digests, vectors = _read(session, query.limit(AT_ONCE), AT_ONCE)
+        if not len(digests):
             return 0
-        digests, vectors = [row[0] for row in rows], from_bytes([row[1] for row in rows])
         before, theirs = _leaders(session, project_id, backbone)
     led = find_leaders(vectors, theirs if len(before) else None)
-    names = before + digests
+    leaders = np.concatenate([before, digests])[led]
+    rows = [
+        {"project_id": project_id, "digest": digest, "leader": leader}
+        for digest, leader in zip(_texts(digests), _texts(leaders), strict=True)
+    ]
     with store.write() as session:
         leases.check(session, project_id)
-        for digest, position in zip(digests, led.tolist(), strict=True):
-            session.add(ImageGroup(project_id=project_id, digest=digest, leader=names[position]))
+        session.execute(insert(ImageGroup), rows)
     return len(digests)
 
 
@@ -207,16 +233,29 @@ def _ungrouped(project_id: int, backbone: str, labelled_only: bool) -> Select[st
 
 def _leaders(
     session: Session, project_id: int, backbone: str
-) -> tuple[list[str], NDArray[np.float16]]:
+) -> tuple[NDArray[np.bytes_], NDArray[np.float16]]:
     """The leaders so far in the order in which they were found, and their embeddings."""
-    rows = session.execute(
+    leading = (ImageGroup.project_id == project_id, ImageGroup.leader == ImageGroup.digest)
+    most = session.scalar(select(func.count()).select_from(ImageGroup).where(*leading)) or 0
+    query = (
         select(ImageGroup.digest, Embedding.vector)
         .join(Embedding, Embedding.digest == ImageGroup.digest)
-        .where(
-            ImageGroup.project_id == project_id,
-            ImageGroup.leader == ImageGroup.digest,
-            Embedding.backbone == backbone,
-        )
+        .where(*leading, Embedding.backbone == backbone)
         .order_by(ImageGroup.id)
-    ).all()
-    return [row[0] for row in rows], from_bytes([row[1] for row in rows])
+    )
+    return _read(session, query, most)
+
+
+def _read(
+    session: Session, query: Select[str, bytes], most: int
+) -> tuple[NDArray[np.bytes_], NDArray[np.float16]]:
+    """About ``most`` rows of digests and embeddings, as arrays."""
+    images = Images(most)
+    for rows in in_parts(session, query):
+        digests, vectors = zip(*rows, strict=True)
+        images.add(vectors, digests)
+    return images.names(1)[0], images.vectors
+
+
+def _texts(digests: NDArray[np.bytes_]) -> list[str]:
+    return [digest.decode() for digest in digests.tolist()]

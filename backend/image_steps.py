@@ -6,18 +6,23 @@ found by the original backbone; a fine-tuned network embeds what it serves besid
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 from sqlalchemy import func, select
 
+from backend import clock
 from backend.groups import count_ungrouped, group_images
-from backend.pool import count_images, embed_chunk, next_retry
+from backend.pool import PoolCounts, count_images, embed_chunk, first_missing, next_retry
 from backend.sync import controls_of
 from backend.tables import ImageGroup, Project
 from backend.tools import Tools
 from backend.tuned_networks import TunedNetwork, comparable, find_tuned, tuned_folder
 
 FEWEST_TO_GROUP = 128
+PROGRESS_SECONDS = 30.0
+"""How long the count of embedded images goes on without counting anew."""
 SHARE_TO_GROUP = 0.1
 """All leaders are read for each go at finding groups, so that goes get larger with the pool."""
 
@@ -39,6 +44,7 @@ class ImageSteps:
         self.project_id = project_id
         self._say = say
         self._wake_before = wake_before
+        self._embedded = False
 
     def embed_labelled(self) -> bool:
         """Embed the next images that have a label."""
@@ -46,7 +52,9 @@ class ImageSteps:
 
     def embed_pool(self) -> bool:
         """Embed the next images."""
-        return self._embed(labelled_only=False)
+        done = self._embed(labelled_only=False)
+        self._embedded = not done
+        return done
 
     def group_labelled(self) -> bool:
         """Find the groups of what is to be learned from."""
@@ -54,7 +62,7 @@ class ImageSteps:
 
     def group_many(self) -> bool:
         """Find groups while images are still being embedded, when many wait for theirs."""
-        if not self._is_asked():
+        if self._complete is not None or not self._is_asked():
             return False
         with self.tools.store.read() as session:
             waiting = count_ungrouped(session, self.project_id, self.tools.engine.backbone)
@@ -67,7 +75,30 @@ class ImageSteps:
 
     def group_rest(self) -> bool:
         """Find the groups of all that is embedded."""
-        return self._group(labelled_only=False)
+        done = self._group(labelled_only=False)
+        if not done and self._embedded and self._complete is None:
+            with self.tools.store.read() as session:
+                retry = next_retry(session, self.project_id)
+            until = clock.now() + self.tools.settings.poll_seconds
+            retry = math.inf if retry is None else retry
+            calm, what = self.tools.calm, ("images", *self._backbones)
+            calm.keep(self.project_id, what, retry, min(until, retry))
+        return done
+
+    @property
+    def _backbones(self) -> list[str]:
+        # The original first: what it has not seen has no group, and is neither learned nor served.
+        tuned = self.tuned()
+        return [self.tools.engine.backbone, *([tuned.identity] if tuned else [])]
+
+    @property
+    def _complete(self) -> float | None:
+        """When the next image is tried again, if each was lately found to be embedded and in its
+        group, or to have failed."""
+        if not self.tools.engine.loaded:
+            return None
+        retry: float | None = self.tools.calm.find(self.project_id, ("images", *self._backbones))
+        return retry
 
     def tuned(self) -> TunedNetwork | None:
         """The fine-tuned network that the champion reads, where it reads one that is of use."""
@@ -83,25 +114,29 @@ class ImageSteps:
             return not project.gone and bool(controls_of(project))
 
     def _embed(self, *, labelled_only: bool) -> bool:
+        retry = self._complete
+        if retry is not None:
+            self._wake_before(retry)
+            return False
         if not self._is_asked():
             return False
         tools = self.tools
         if not tools.engine.loaded:
             self._say(f"loading {tools.settings.backbone}")
-        tuned = self.tuned()
-        # The original first: what it has not seen has no group, and is neither learned nor served.
-        backbones = [tools.engine.backbone, *([tuned.identity] if tuned else [])]
-        return any(self._embed_by(each, labelled_only=labelled_only) for each in backbones)
+        return any(self._embed_by(each, labelled_only=labelled_only) for each in self._backbones)
 
     def _embed_by(self, backbone: str, *, labelled_only: bool) -> bool:
         tools = self.tools
+        first = 0 if labelled_only else self._first_missing(backbone)
+        counts = None
         if not labelled_only:
+            counts = self._count(backbone)
             with tools.store.read() as session:
-                counts = count_images(session, self.project_id, backbone)
-                retry = next_retry(session, self.project_id)
+                self._wake_before(next_retry(session, self.project_id))
             if counts.embedded + counts.failed < counts.images:
                 self._say(f"embedding: {counts.embedded} of {counts.images} images")
-            self._wake_before(retry)
+        if first is None:
+            return False
         done = embed_chunk(
             tools.store,
             tools.fetcher,
@@ -112,15 +147,46 @@ class ImageSteps:
             workers=tools.settings.image_workers,
             backbone=backbone,
             progress=tools.watch.progress,
+            from_task=first,
         )
+        if done:
+            tools.calm.disturb(self.project_id)
+        if done and counts is not None:
+            counts = replace(counts, embedded=min(counts.embedded + done, counts.images))
+            self._keep(("progress", backbone), counts, PROGRESS_SECONDS)
+            self._keep(("missing", backbone), first, tools.settings.poll_seconds)
         return done > 0
+
+    def _first_missing(self, backbone: str) -> int | None:
+        """The first task whose image is to be embedded. The search goes on where it ended last, so
+        that a large pool is gone through once and not for each chunk; at the end once more from the
+        first task, for those that failed and are tried again."""
+        begin = self.tools.calm.find(self.project_id, ("missing", backbone)) or 0
+        with self.tools.store.read() as session:
+            first = first_missing(session, self.project_id, backbone, begin)
+            if first is None and begin:
+                first = first_missing(session, self.project_id, backbone, 0)
+        return first
+
+    def _count(self, backbone: str) -> PoolCounts:
+        """How far the embedding is; in the middle of it about."""
+        found: PoolCounts | None = self.tools.calm.find(self.project_id, ("progress", backbone))
+        if found is None or found.embedded + found.failed >= found.images:
+            with self.tools.store.read() as session:
+                found = count_images(session, self.project_id, backbone)
+        return found
+
+    def _keep(self, what: Hashable, value: object, seconds: float) -> None:
+        self.tools.calm.keep(self.project_id, what, value, clock.now() + seconds)
 
     def _group(self, *, labelled_only: bool) -> bool:
         tools = self.tools
-        if not self._is_asked():
+        if self._complete is not None or not self._is_asked():
             return False
         backbone = tools.engine.backbone
         done = group_images(
             tools.store, tools.leases, self.project_id, backbone, labelled_only=labelled_only
         )
+        if done:
+            tools.calm.disturb(self.project_id)
         return done > 0

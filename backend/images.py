@@ -10,6 +10,7 @@ import re
 import ssl
 
 import httpx
+from PIL import Image
 
 from backend.addresses import Resolver, parse_networks, resolve
 from backend.data_uris import read_data_uri
@@ -82,15 +83,22 @@ class ImageFetcher:
     def fetch(self, uri: str, task_id: int) -> str:
         """Keep a working copy of the image at ``uri``; the SHA-256 of its original bytes.
 
-        Raises :class:`ImageError`; its message names the URI without queries and data, which may
-        be secret or long.
+        :class:`ImageError` names the URI without queries and data, which may be secret or long.
         """
+        return self._fetched(uri, task_id)[0]
+
+    def fetch_image(self, uri: str, task_id: int) -> tuple[str, Image.Image]:
+        """As :meth:`fetch`, and the picture: what was just decoded, or the copy that was there."""
+        digest, image = self._fetched(uri, task_id)
+        return digest, image or self.copies.open(digest)
+
+    def _fetched(self, uri: str, task_id: int) -> tuple[str, Image.Image | None]:
         uri = uri.strip()
         stage = "download"
         try:
             data = self._bytes(uri, task_id)
             stage = "decode"
-            digest = self.copies.put(data)
+            digest, image = self.copies.put_image(data)
         except StorageError:
             count_fetch_failure("disk")
             raise
@@ -100,7 +108,7 @@ class ImageFetcher:
                 f"{shortened(uri)}: {error.message}", retry=error.retry, mend=error.mend
             ) from None
         count_fetched()
-        return digest
+        return digest, image
 
     def _bytes(self, uri: str, task_id: int) -> bytes:
         found = _SCHEME.match(uri)

@@ -131,6 +131,7 @@ class Transport:
     ) -> httpx.Response:
         """Send until it is answered or the tries are used up."""
         for pause in (*self._back_off, None):
+            began = time.perf_counter()
             try:
                 answer = self._client.request(method, url, headers=headers, **arguments)
             except httpx.HTTPError as error:
@@ -139,6 +140,7 @@ class Transport:
                 reason = type(error).__name__
             else:
                 self._on_answer()
+                _tell(answer, time.perf_counter() - began)
                 if pause is None or method not in _REPEATABLE or answer.status_code not in _BUSY:
                     return answer
                 reason = f"HTTP {answer.status_code}"
@@ -160,6 +162,12 @@ class Transport:
     @staticmethod
     def _limits(timeout: float) -> httpx.Timeout:
         return httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS))
+
+
+def _tell(answer: httpx.Response, seconds: float) -> None:
+    """Log an answer, without the query: addresses in it may be signed."""
+    request, status = answer.request, answer.status_code
+    logger.debug("%s %s: %d in %.3f s", request.method, request.url.path, status, seconds)
 
 
 def raise_for_answer(answer: httpx.Response, url: str) -> None:

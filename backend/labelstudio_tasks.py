@@ -4,21 +4,31 @@ Everything goes through the Data Manager's list. ``GET /api/tasks/ID`` is avoide
 the connected backend for a prediction when the task has none.
 
 The pages are cut by task number (key-set paging), so tasks that are added or deleted in between
-neither shift the pages nor repeat a task.
+neither shift the pages nor repeat a task. Of a list of several pages the later ones are asked for a
+few at a time, each in a span of numbers of its own; Label Studio counts what is above a page for
+each one, so that a span also saves it work.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
 
 from backend.errors import LabelStudioError
 from backend.labels import Annotation, parse_annotation
 from backend.labelstudio_http import Transport
 from backend.labelstudio_projects import batched_lists
 from backend.labelstudio_types import Task, read_all
+from backend.log_context import carried
 
 Filter = dict[str, Any]
 
@@ -27,6 +37,19 @@ TASK_FIELDS = "id,data,is_labeled,total_annotations,updated_at"
 _ANNOTATION_FIELDS = f"{TASK_FIELDS},annotations,result,was_cancelled,completed_by,created_at"
 # Filters travel in the URL, which some servers cut at 4 KB.
 _IDS_IN_A_REQUEST = 200
+
+
+AT_A_TIME = 4
+"""Pages that are asked for at a time."""
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Span:
+    """The tasks above one number, up to another one where that is given."""
+
+    after_id: int
+    last_id: int | None = None
 
 
 class TaskCalls:
@@ -89,29 +112,74 @@ class TaskCalls:
     ) -> Iterator[list[dict[str, Any]]]:
         """Pages of tasks, by number, that pass any of the filters (all tasks without filters).
 
+        Tasks that are added while the list is read may be missing.
+
         ``params`` go into the URL: ``include`` names the fields, ``page_size`` is 1,000 if absent.
         """
+        rows, total = self._page(project_id, params, either, Span(after_id))
+        if rows:
+            yield rows
+        # Label Studio may give shorter pages than asked for, so the length says nothing.
+        left = total - len(rows)
+        if left <= 0:
+            return
+        here = rows[-1]["id"]
+        spans = self._spans(project_id, params, either, here, -(-left // len(rows)))
+        walk = partial(self._walk, project_id, params, either)
+        with ThreadPoolExecutor(AT_A_TIME) as threads:
+            for found in mapped_in_order(threads, carried(walk), spans):
+                yield from found
+
+    def _spans(
+        self,
+        project_id: int,
+        params: Mapping[str, object],
+        either: Sequence[Filter],
+        after_id: int,
+        count: int,
+    ) -> list[Span]:
+        """``count`` spans above a number that hold all tasks there are now, about as many each."""
+        if count == 1:
+            return [Span(after_id)]
+        last = {**params, "include": "id", "page_size": 1}
+        rows, _ = self._page(project_id, last, either, Span(after_id), backwards=True)
+        if not rows:
+            return []
+        ends = np.linspace(after_id, rows[0]["id"], count + 1).astype(np.int64).tolist()
+        return [Span(low, high) for low, high in itertools.pairwise(ends) if low < high]
+
+    def _walk(
+        self,
+        project_id: int,
+        params: Mapping[str, object],
+        either: Sequence[Filter],
+        span: Span,
+    ) -> list[list[dict[str, Any]]]:
+        """All pages of a span, the next one asked for by the last number of the one before."""
+        found = []
         while True:
-            rows, total = self._page(project_id, params, either, after_id)
+            rows, total = self._page(project_id, params, either, span)
             if rows:
-                yield rows
-                after_id = rows[-1]["id"]
-            # Label Studio may give shorter pages than asked for, so the length says nothing.
+                found.append(rows)
+                span = Span(rows[-1]["id"], span.last_id)
             if total <= len(rows):
-                return
+                return found
 
     def _page(
         self,
         project_id: int,
         params: Mapping[str, object],
         either: Sequence[Filter],
-        after_id: int,
+        span: Span,
+        *,
+        backwards: bool = False,
     ) -> tuple[list[dict[str, Any]], int]:
-        """The first page above ``after_id``, and how many tasks lie there in all."""
+        """The first page of a span, or the last, and how many tasks lie in the span."""
+        query = {**_query(either, span), "ordering": ["-tasks:id" if backwards else "tasks:id"]}
         fixed = {
             "project": project_id,
             "resolve_uri": "false",
-            "query": json.dumps(_query(either, after_id), separators=(",", ":")),
+            "query": json.dumps(query, separators=(",", ":")),
         }
         answer = self._http.get("/api/tasks", {"page_size": 1000, **params, **fixed})
         if not isinstance(answer, dict) or not isinstance(answer.get("tasks"), list):
@@ -129,14 +197,31 @@ class TaskCalls:
                 yield task, sorted(given, key=lambda a: a.id)
 
 
-def _query(either: Sequence[Filter], after_id: int) -> dict[str, Any]:
-    """Query for the tasks above ``after_id`` that pass any of the filters, by number."""
+def _query(either: Sequence[Filter], span: Span) -> dict[str, Any]:
+    """Query for the tasks of a span that pass any of the filters."""
     items = [dict(one) for one in either]
     # Not on the first page: it doubles the time that the page takes.
-    if after_id > 0:
-        above = field_filter("id", "greater", after_id)
-        items = [{**one, "child_filter": above} for one in items] or [above]
-    return {"filters": {"conjunction": "or", "items": items}, "ordering": ["tasks:id"]}
+    if span.after_id > 0:
+        inside = field_filter("id", "greater", span.after_id)
+        if span.last_id is not None:
+            inside = field_filter("id", "in", {"min": span.after_id + 1, "max": span.last_id})
+        items = [{**one, "child_filter": inside} for one in items] or [inside]
+    return {"filters": {"conjunction": "or", "items": items}}
+
+
+def mapped_in_order(
+    threads: ThreadPoolExecutor, work: Callable[[Span], Found], spans: Sequence[Span]
+) -> Iterator[Found]:
+    """What comes of each span, in their order; no more than a few wait to be taken."""
+    waiting, pending = deque(spans), deque[Future[Found]]()
+    try:
+        while waiting or pending:
+            while waiting and len(pending) < 2 * AT_A_TIME:
+                pending.append(threads.submit(work, waiting.popleft()))
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
 
 
 def field_filter(field: str, operator: str, value: object, kind: str = "Number") -> Filter:

@@ -42,6 +42,9 @@ class LearningSettings(BaseModel):
     input_size: int = Field(
         224, ge=32, le=512, description="Side in pixels of the square that every image is scaled to"
     )
+    runtime: Literal["auto", "openvino", "torch"] = Field(
+        "auto", description="What runs that network: OpenVINO on CPUs, torch on GPUs, or as named"
+    )
     weights_dir: Path | None = Field(
         None, description="Folder with weights files, looked in before any download"
     )

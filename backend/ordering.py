@@ -1,8 +1,4 @@
-"""Making an order of the queue, and telling when a new one is due.
-
-An order is made for a version that has none yet; and anew for the same version when much more of
-the pool is known, when its picks are used up, or when what it was made by has changed.
-"""
+"""Making an order of the queue; :mod:`backend.standing` tells when a new one is due."""
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend import clock
-from backend.groups import count_known, lacks_groups
 from backend.known_tasks import KnownTasks, known_tasks, pool_of
 from backend.label_config import Control
 from backend.orders import (
@@ -24,90 +19,20 @@ from backend.orders import (
     measure_of,
     newest_order,
     pack_places,
-    wanted_strategy,
 )
-from backend.pool import broken_tasks, lacks_embeddings
-from backend.predictions import own_scores, unlearned_prediction
-from backend.projects import newest_version
+from backend.pool import broken_tasks
+from backend.predictions import Said, own_scores, say, unlearned_scores
 from backend.settings import Settings
+from backend.standing import Counts, count, standing
 from backend.sync import controls_of
-from backend.tables import Order, Project, Task, Version
-from backend.version_metrics import half_width
+from backend.tables import Order, Project, Version
 from model.artifact import Artifact
-from model.audit import audit_pace, audit_place
+from model.audit import audit_place
 from model.queries import Pool, pick
 from model.queue import Line, line_up, twins
 
-ENOUGH_AT_FIRST = 128
-ENOUGH_KNOWN = 1_000
-GROWN = 10.0
-"""While images are embedded, a new order is made when this many times as many tasks are known."""
-GROWN_AT_LAST = 1.5
-"""The same when all are embedded."""
-PACE_CHANGED = 1.5
 FEWEST_AT_ONCE = 10
 VERSIONS_LOOKED_AT = 5
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What decides whether an order is due.
-
-    ``known`` tasks have a known image, ``waiting`` of them are in the queue; ``complete``: no image
-    is still to be embedded or grouped; ``strategy``, ``audit_share`` and ``pace`` are those that
-    an order would be made by now.
-    """
-
-    known: int
-    waiting: int
-    complete: bool
-    strategy: str
-    audit_share: float
-    pace: float
-
-
-def standing(session: Session, project: Project, settings: Settings, backbone: str) -> Standing:
-    """How a project stands; ``backbone`` is the network whose embeddings are read."""
-    known, waiting = count_known(session, project.id, backbone)
-    newest = newest_version(session, project.id)
-    width = half_width(newest.metrics) if newest else None
-    return Standing(
-        known,
-        waiting,
-        is_complete(session, project.id, backbone),
-        wanted_strategy(project, settings.strategy),
-        settings.audit_share,
-        audit_pace(width, settings.audit_share, settings.audit_half_width),
-    )
-
-
-def is_complete(session: Session, project_id: int, backbone: str) -> bool:
-    """Whether no image is still to be embedded or grouped."""
-    if lacks_embeddings(session, project_id, backbone):
-        return False
-    return not lacks_groups(session, project_id)
-
-
-def why_due(session: Session, version: int, order: Order | None, now: Standing) -> str:
-    """Why a version whose last order is ``order`` needs another, in words; empty when it does not.
-
-    A new version waits until enough is known to pick from, and the order before it serves.
-    """
-    if order is None and not version:
-        return "nothing is learned yet"
-    if order is None:
-        return "a new version" if now.complete or now.waiting >= ENOUGH_AT_FIRST else ""
-    if _has_grown(order.known, now):
-        return f"{now.known} tasks are known, {order.known} before"
-    if not order.known:
-        return ""
-    if order.strategy != now.strategy:
-        return f"{now.strategy} picks, {order.strategy} before"
-    if order.audit_share != now.audit_share or _differs(order.pace, now.pace):
-        return "the share of the audit set has changed"
-    if order.picks and not _some_wait(session, order):
-        return "its picks are used up"
-    return ""
 
 
 def make_order(
@@ -117,26 +42,30 @@ def make_order(
     settings: Settings,
     backbone: str,
     reason: str,
+    counts: Counts | None = None,
 ) -> Order:
     """The next order of the version that serves. Nothing is written.
 
-    The same tables give the same order in every process.
+    ``counts`` are those of :func:`backend.standing.count`, where they are known already. The same
+    tables give the same order in every process.
     """
     version = artifact.version if artifact else 0
     before = newest_order(session, project.id, version)
     number = before.number + 1 if before else 0
-    now = standing(session, project, settings, backbone)
+    counts = counts or count(session, project.id, backbone)
+    now = standing(session, project, settings, counts)
     controls = controls_of(project)
     known = known_tasks(session, project, controls, backbone, settings.audit_share)
-    own = _own_scores(session, project, artifact, controls, known, settings, now.strategy)
-    queue = _Queue.of(sorted(own), known)
+    said = _said(artifact, controls, known)
+    task_ids, own = _own_scores(session, project, artifact, known, said, settings, now.strategy)
+    queue = _Queue.of(task_ids, known)
     picks: list[int] = []
     if len(known.task_ids):
-        pool = pool_of(session, project, artifact, controls, known, queue.candidates())
+        pool = pool_of(session, project, known, said, queue.candidates())
         generator = np.random.default_rng([settings.seed, version, number])
         batch = batch_size(session, project, settings, controls)
         picks = _pick(pool, known, now.strategy, batch, settings.queue_head, generator)
-    line = queue.line_up([own[task_id] for task_id in queue.task_ids], picks, known, now.pace)
+    line = queue.line_up(own, picks, known, now.pace)
     return Order(
         project_id=project.id,
         version=version,
@@ -148,7 +77,7 @@ def make_order(
         pace=now.pace,
         known=len(known.task_ids),
         picks=picks,
-        places=pack_places(dict(zip(queue.task_ids, line.scores.tolist(), strict=True))),
+        places=pack_places(queue.task_ids, line.scores),
         scale={"queue": line.queue.tolist(), "audit": line.audit.tolist()},
     )
 
@@ -180,50 +109,48 @@ def batch_size(
 class _Queue:
     """The m tasks that an order places, by number.
 
-    ``audit``      the leader of the audit group; None where it is in none
+    ``task_ids``   (m,) int64, ascending
+    ``audit``      (m,) places among the audit images, in [0, 1); NaN where it is none
     ``behind``     (m,) which are near-duplicates of what stands before, or were skipped
     ``half_done``  (m,) which have an annotation and wait for another
     """
 
-    task_ids: list[int]
-    audit: list[str | None]
+    task_ids: NDArray[np.int64]
+    audit: NDArray[np.float64]
     behind: NDArray[np.bool_]
     half_done: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, task_ids: list[int], known: KnownTasks) -> _Queue:
-        place = {int(task_id): i for i, task_id in enumerate(known.task_ids)}
-        rows = [known.states[task_id] for task_id in task_ids]
-        half_done = np.array([row.annotations > 0 for row in rows], dtype=np.bool_)
-        groups = [
-            known.groups[place[row.id]] if row.id in place and row.annotations == 0 else ()
-            for row in rows
-        ]
-        done = np.flatnonzero(known.is_labelled)
-        taken = {leader for position in done for leader in known.groups[position]}
-        skipped = np.array([row.skips > 0 for row in rows], dtype=np.bool_) & ~half_done
-        audit = [known.audit[place[t]] if t in place else None for t in task_ids]
-        return cls(task_ids, audit, twins(groups, taken) | skipped, half_done)
+    def of(cls, task_ids: NDArray[np.int64], known: KnownTasks) -> _Queue:
+        states = known.states.rows(task_ids)
+        half_done = states.annotations > 0
+        is_known = np.isin(task_ids, known.task_ids)
+        place = np.searchsorted(known.task_ids, task_ids[is_known])
+        groups = np.full((len(task_ids), known.groups.shape[1]), -1, dtype=np.int64)
+        groups[is_known] = known.groups[place]
+        groups[half_done] = -1
+        groups_drawn = np.full(len(task_ids), -1, dtype=np.int64)
+        groups_drawn[is_known] = known.audit[place]
+        audit = np.full(len(task_ids), np.nan)
+        for position in np.flatnonzero(groups_drawn >= 0).tolist():
+            audit[position] = audit_place(known.leaders[groups_drawn[position]].decode())
+        taken = np.unique(known.groups[known.is_labelled])
+        skipped = (states.skips > 0) & ~half_done
+        return cls(task_ids, audit, twins(groups, taken[taken >= 0]) | skipped, half_done)
 
-    def candidates(self) -> list[int]:
+    def candidates(self) -> NDArray[np.int64]:
         """The tasks that may be picked."""
-        free = ~(self.behind | self.half_done)
-        return [
-            task_id
-            for task_id, is_free, leader in zip(self.task_ids, free, self.audit, strict=True)
-            if is_free and leader is None
-        ]
+        free = ~(self.behind | self.half_done) & np.isnan(self.audit)
+        return np.asarray(self.task_ids[free])
 
     def line_up(
-        self, own: Sequence[float], picks: Sequence[int], known: KnownTasks, pace: float
+        self, own: NDArray[np.float64], picks: Sequence[int], known: KnownTasks, pace: float
     ) -> Line:
-        places = [np.nan if leader is None else audit_place(leader) for leader in self.audit]
-        where = {task_id: i for i, task_id in enumerate(self.task_ids)}
         labelled = known.is_labelled
         return line_up(
             own,
-            picks=[where[task_id] for task_id in picks],
-            audit_places=places,
+            picks=np.searchsorted(self.task_ids, np.array(picks, dtype=np.int64)),
+            audit_places=self.audit,
             behind=self.behind,
             audit_served=int((labelled & known.in_audit).sum()),
             served=int(labelled.sum()),
@@ -231,31 +158,40 @@ class _Queue:
         )
 
 
+def _said(artifact: Artifact | None, controls: Sequence[Control], known: KnownTasks) -> list[Said]:
+    """What a version says of the known images; nothing without one."""
+    if artifact is None:
+        return []
+    images = {key: (part.task_ids, part.embeddings) for key, part in known.images.items()}
+    return say(artifact, controls, images)
+
+
 def _own_scores(
     session: Session,
     project: Project,
     artifact: Artifact | None,
-    controls: Sequence[Control],
     known: KnownTasks,
+    said: Sequence[Said],
     settings: Settings,
     strategy: str,
-) -> dict[int, float]:
-    """The own score of each task that is to have a place, by number.
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The tasks that are to have a place, ascending, and their own scores.
 
     These are all that are in the queue and not broken; with a version, those of them that it can
     say something about.
     """
-    waiting = {task_id for task_id, row in known.states.items() if not row.is_labeled}
+    waiting = known.states.task_ids[~known.states.is_labeled]
+    scores = np.zeros(0)
     if artifact is None:
-        placed = waiting - broken_tasks(session, project.id)
-        found: dict[int, float] = {}
+        broken = list(broken_tasks(session, project.id))
+        placed = np.setdiff1d(waiting, np.array(broken, dtype=np.int64))
     else:
-        images = {key: (part.task_ids, part.embeddings) for key, part in known.images.items()}
-        found = own_scores(artifact, controls, images, measure_of(strategy))
-        placed = waiting & found.keys()
+        found, scores = own_scores(said, measure_of(strategy))
+        there = np.isin(found, waiting)
+        placed, scores = found[there], scores[there]
     if artifact is None or strategy == RANDOM:
-        return {t: unlearned_prediction(project.id, t, settings.seed).score for t in placed}
-    return {task_id: found[task_id] for task_id in placed}
+        scores = unlearned_scores(project.id, placed, settings.seed)
+    return placed, scores
 
 
 def _pick(
@@ -274,24 +210,3 @@ def _pick(
         labelled = np.union1d(pool.labelled, first)
         then = pick(strategy, replace(pool, labelled=labelled), head - batch, generator)
     return [int(known.task_ids[position]) for position in np.concatenate([first, then])]
-
-
-def _has_grown(before: int, now: Standing) -> bool:
-    if now.complete:
-        return now.known > before and now.known >= GROWN_AT_LAST * before
-    return now.known >= max(ENOUGH_KNOWN, GROWN * before)
-
-
-def _differs(before: float, now: float) -> bool:
-    return max(before, now) > PACE_CHANGED * min(before, now)
-
-
-def _some_wait(session: Session, order: Order) -> bool:
-    """Whether a picked task is still in the queue, and nobody has skipped it."""
-    waiting = select(Task.id).where(
-        Task.project_id == order.project_id,
-        Task.id.in_(order.picks),
-        ~Task.is_labeled,
-        Task.skips == 0,
-    )
-    return session.scalar(waiting.limit(1)) is not None

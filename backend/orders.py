@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.orm import Session
 
@@ -69,11 +70,11 @@ def measure_of(strategy: str) -> str:
     return strategy if strategy in STRATEGIES else "margin"
 
 
-def pack_places(places: Mapping[int, float]) -> bytes:
-    """Places by task as bytes: all numbers of tasks, int64, then all places, float64."""
-    ids = np.array(sorted(places), dtype="<i8")
-    scores = np.array([places[int(task_id)] for task_id in ids], dtype="<f8")
-    return ids.tobytes() + scores.tobytes()
+def pack_places(task_ids: ArrayLike, scores: ArrayLike) -> bytes:
+    """Places by task as bytes: all (n,) numbers of tasks, ascending, as int64, then the (n,) places
+    as float64."""
+    ids = np.asarray(task_ids, dtype="<i8")
+    return ids.tobytes() + np.asarray(scores, dtype="<f8").tobytes()
 
 
 class Places(Mapping[int, float]):
@@ -95,6 +96,13 @@ class Places(Mapping[int, float]):
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def at(self, task_ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) places of n tasks, NaN for those that have none."""
+        found = np.full(len(task_ids), np.nan)
+        there = np.isin(task_ids, self._ids)
+        found[there] = self._scores[np.searchsorted(self._ids, task_ids[there])]
+        return found
 
 
 def places_of(order: Order | None) -> Places:

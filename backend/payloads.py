@@ -156,3 +156,18 @@ class NewTaskPayload(Payload):
     name: Text = Field("", max_length=1000)
     choices: dict[Text, list[Text]] = Field(min_length=1, max_length=100)
     train: bool = False
+
+
+VersionText = Annotated[Text, Field(pattern=r"^v[0-9]{1,9}$")]
+
+
+class RollBackPayload(Payload):
+    """Body of the route that rolls back: the version that was seen to serve."""
+
+    serving: VersionText
+
+
+class PromotePayload(RollBackPayload):
+    """Body of the route that promotes: the version that is to serve."""
+
+    version: VersionText

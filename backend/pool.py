@@ -1,16 +1,15 @@
 """The images of a project: fetched once, embedded once per backbone, read back as arrays.
 
-Every chunk is committed before the next, so a killed trainer repeats at most one chunk. An image
-that cannot be had is written down with its reason and, where trying again may help, with the time
-of the next try; it never holds up the others.
+Every group of images (see :mod:`backend.image_pipeline`) is committed as soon as it is embedded, so
+a killed trainer repeats at most the two that were under way. An image that cannot be had is written
+down with its reason and, where trying again may help, with the time of the next try; it never holds
+up the others.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -18,22 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import ColumnElement, Select, and_, distinct, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend import clock
-from backend.engine import LocalEngine
+from backend.engine import Engine, FarEngine, LocalEngine
 from backend.errors import ImageError
+from backend.image_pipeline import Fetched, Wanted, embedded_groups, fetch_image
 from backend.images import ImageFetcher
-from backend.log_context import carried
 from backend.metrics import count_embedded
 from backend.store import Store, insert_new
 from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
 from backend.working_copies import WorkingCopies
 
-log = logging.getLogger(__name__)
-
-CHUNK = 64
+CHUNK = 256
 CHUNK_SECONDS = 60.0
 """Images of a chunk that are not begun by then wait for the next one."""
 RETRY_AFTER_SECONDS = (30.0, 120.0, 600.0, 3600.0)
@@ -52,7 +49,7 @@ def embed_chunk(
     store: Store,
     fetcher: ImageFetcher,
     copies: WorkingCopies,
-    engine: LocalEngine,
+    engine: Engine,
     project_id: int,
     *,
     labelled_only: bool,
@@ -60,38 +57,69 @@ def embed_chunk(
     size: int = CHUNK,
     backbone: str | None = None,
     progress: Callable[[], None] = lambda: None,
+    from_task: int = 0,
 ) -> int:
     """Fetch and embed the next images that lack an embedding; how many were worked on.
 
     ``backbone``: identity of the network, by default the original. ``progress`` is called after
-    each image.
+    each image. ``from_task``: no task with a lower number is looked at.
     """
     backbone = backbone or engine.backbone
-    with store.read() as session:
-        query = _missing(project_id, backbone, labelled_only=labelled_only).limit(size)
-        wanted = [
-            (source, uri, task_id, digest)
-            for source, uri, task_id, digest in session.execute(query)
-        ]
+    if isinstance(engine, FarEngine):
+        # It builds on this module.
+        from backend.far_pool import FarPool
+
+        pool = FarPool(store, fetcher, copies, engine, workers, progress)
+        return pool.embed_chunk(project_id, backbone, labelled_only=labelled_only)
+    wanted = missing_images(
+        store, project_id, backbone, size, from_task, labelled_only=labelled_only
+    )
     if not wanted:
         return 0
     until = time.monotonic() + CHUNK_SECONDS
 
-    def fetch(row: tuple[str, str, int, str | None]) -> tuple[str, _Fetched] | None:
-        if time.monotonic() > until:
-            return None
-        return row[0], _fetch(fetcher, copies, *row)
+    def fetch(image: Wanted) -> Fetched | None:
+        return fetch_image(fetcher, copies, image) if time.monotonic() <= until else None
 
-    with ThreadPoolExecutor(workers) as threads:
-        fetched = {}
-        for found in threads.map(carried(fetch), wanted):
-            progress()
-            if found is not None:
-                fetched[found[0]] = found[1]
-    _remember_sources(store, fetched)
-    images = {r.digest: r.image for r in fetched.values() if r.digest and r.image is not None}
-    embed_images(store, engine, images, backbone)
-    return len(fetched)
+    def embed(images: Sequence[Image]) -> NDArray[Any]:
+        return engine.embed(images, backbone)
+
+    done = 0
+    for group in embedded_groups(wanted, fetch, embed, workers, progress):
+        with store.write() as session:
+            _remember(session, group.fetched)
+            _keep(session, group.vectors, backbone)
+        progress()
+        done += len(group.fetched)
+    return done
+
+
+def missing_images(
+    store: Store,
+    project_id: int,
+    backbone: str,
+    size: int,
+    from_task: int = 0,
+    *,
+    labelled_only: bool,
+) -> list[Wanted]:
+    """The next images that lack an embedding, of at most ``size`` tasks from ``from_task`` on."""
+    with store.read() as session:
+        query = _missing(project_id, backbone, from_task, labelled_only=labelled_only).limit(size)
+        # Several tasks may show the same image.
+        return list({row[0]: Wanted(*row) for row in session.execute(query)}.values())
+
+
+def remember(store: Store, results: Sequence[Fetched]) -> None:
+    """Write down which bytes each source led to, or why to none and when to try again."""
+    with store.write() as session:
+        _remember(session, results)
+
+
+def keep_embeddings(store: Store, vectors: Mapping[str, NDArray[Any]], backbone: str) -> None:
+    """Keep embeddings by digest; one that is there stays."""
+    with store.write(alone=False) as session:
+        _keep(session, vectors, backbone)
 
 
 def embed_images(
@@ -103,22 +131,17 @@ def embed_images(
     began = time.perf_counter()
     vectors = engine.embed(list(images.values()), backbone)
     count_embedded(len(images), time.perf_counter() - began)
-    rows = [
-        {"digest": digest, "backbone": backbone, "vector": to_bytes(vector)}
-        for digest, vector in zip(images, vectors, strict=True)
-    ]
-    with store.write(alone=False) as session:
-        insert_new(session, Embedding, sorted(rows, key=itemgetter("digest")))
+    keep_embeddings(store, dict(zip(images, vectors, strict=True)), backbone)
 
 
 def remember_failure(store: Store, source: str, error: ImageError) -> None:
     """Write down why an image cannot be had, and when to try again."""
-    _remember_sources(store, {source: _Fetched(None, None, error)})
+    remember(store, [Fetched(source, None, None, error)])
 
 
 def remember_digest(store: Store, source: str, digest: str) -> None:
     """Write down which bytes a URI led to."""
-    _remember_sources(store, {source: _Fetched(digest, None, None)})
+    remember(store, [Fetched(source, digest, None, None)])
 
 
 def to_bytes(vector: NDArray[Any]) -> bytes:
@@ -139,16 +162,20 @@ def count_images(session: Session, project_id: int, backbone: str | None) -> Poo
     sources = (
         select(TaskImage.source).where(TaskImage.project_id == project_id).distinct().subquery()
     )
-    # Each once, although several networks may have embedded it.
-    joined = select(func.count(distinct(sources.c.source))).select_from(sources)
-    known = joined.join(ImageSource, ImageSource.source == sources.c.source)
-    embedded = known.join(Embedding, Embedding.digest == ImageSource.digest)
-    if backbone:
-        embedded = embedded.where(Embedding.backbone == backbone)
-    failed = known.where(ImageSource.digest.is_(None), ImageSource.failure != "")
-    return PoolCounts(
-        session.scalar(joined) or 0, session.scalar(embedded) or 0, session.scalar(failed) or 0
+    # An image may have been embedded by several networks.
+    of_backbone = (Embedding.backbone == backbone,) if backbone else ()
+    has_embedding = exists().where(Embedding.digest == ImageSource.digest, *of_backbone)
+    has_failed = and_(ImageSource.digest.is_(None), ImageSource.failure != "")
+    query = (
+        select(func.count(), _how_many(has_embedding), _how_many(has_failed))
+        .select_from(sources)
+        .outerjoin(ImageSource, ImageSource.source == sources.c.source)
     )
+    return PoolCounts(*session.execute(query).one())
+
+
+def _how_many(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count(case((condition, 1)))
 
 
 def lacks_embeddings(session: Session, project_id: int, backbone: str) -> bool:
@@ -218,8 +245,15 @@ def _untouched(backbone: str) -> ColumnElement[bool]:
     )
 
 
+def first_missing(session: Session, project_id: int, backbone: str, from_task: int) -> int | None:
+    """The first task from that number on whose image is to be embedded now."""
+    row = session.execute(_missing(project_id, backbone, from_task, labelled_only=False).limit(1))
+    found = row.first()
+    return found[2] if found else None
+
+
 def _missing(
-    project_id: int, backbone: str, *, labelled_only: bool
+    project_id: int, backbone: str, from_task: int, *, labelled_only: bool
 ) -> Select[str, str, int, str | None]:
     untried = or_(
         _untouched(backbone),
@@ -228,14 +262,13 @@ def _missing(
     query = (
         select(
             TaskImage.source,
-            func.min(TaskImage.uri),
-            func.min(TaskImage.task_id),
-            func.min(ImageSource.digest),
+            TaskImage.uri,
+            TaskImage.task_id,
+            ImageSource.digest,
         )
         .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
-        .where(TaskImage.project_id == project_id, untried)
-        .group_by(TaskImage.source)
-        .order_by(func.min(TaskImage.task_id))
+        .where(TaskImage.project_id == project_id, TaskImage.task_id >= from_task, untried)
+        .order_by(TaskImage.task_id)
     )
     if labelled_only:
         query = query.where(
@@ -248,39 +281,27 @@ def _missing(
     return query
 
 
-@dataclass(frozen=True)
-class _Fetched:
-    digest: str | None
-    image: Image | None
-    error: ImageError | None
-
-
-def _fetch(
-    fetcher: ImageFetcher,
-    copies: WorkingCopies,
-    source: str,
-    uri: str,
-    task_id: int,
-    digest: str | None,
-) -> _Fetched:
-    try:
-        if digest is None or not copies.has(digest):
-            digest = fetcher.fetch(uri, task_id)
-        return _Fetched(digest, copies.open(digest), None)
-    except ImageError as error:
-        log.warning("task %d: no image: %s", task_id, error)
-        return _Fetched(None, None, error)
-
-
-def _remember_sources(store: Store, results: dict[str, _Fetched]) -> None:
-    with store.write() as session:
-        for source, result in results.items():
-            row = session.get(ImageSource, source) or ImageSource(source=source, attempts=0)
+def _remember(session: Session, results: Sequence[Fetched]) -> None:
+    sources = [result.source for result in results]
+    rows = session.scalars(select(ImageSource).where(ImageSource.source.in_(sources)))
+    known = {row.source: row for row in rows}
+    for result in results:
+        row = known.get(result.source)
+        if row is None:
+            row = ImageSource(source=result.source, attempts=0)
             session.add(row)
-            row.digest = result.digest
-            row.failure = str(result.error) if result.error else ""
-            row.attempts = row.attempts + 1 if result.error else 0
-            row.retry_at = _retry_at(result.error, row.attempts)
+        row.digest = result.digest
+        row.failure = str(result.error) if result.error else ""
+        row.attempts = row.attempts + 1 if result.error else 0
+        row.retry_at = _retry_at(result.error, row.attempts)
+
+
+def _keep(session: Session, vectors: Mapping[str, NDArray[Any]], backbone: str) -> None:
+    rows = [
+        {"digest": digest, "backbone": backbone, "vector": to_bytes(vector)}
+        for digest, vector in sorted(vectors.items(), key=itemgetter(0))
+    ]
+    insert_new(session, Embedding, rows)
 
 
 def _retry_at(error: ImageError | None, attempts: int) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +17,9 @@ from model.head import Head
 from model.queue import LAST_SCORE, queue_scores, shuffled_score
 from model.thresholds import NEUTRAL
 from model.uncertainty import uncertainty
+
+AT_ONCE = 16_384
+"""Images that are asked about at a time."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class Prediction:
 def unlearned_prediction(project_id: int, task_id: int, seed: int) -> Prediction:
     """The prediction while nothing is learned: no choice, a place in a fixed random order."""
     return Prediction(shuffled_score(f"{project_id}:{task_id}", seed), [])
+
+
+def unlearned_scores(
+    project_id: int, task_ids: NDArray[np.int64], seed: int
+) -> NDArray[np.float64]:
+    """(n,) the places of :func:`unlearned_prediction`."""
+    keys = (f"{project_id}:{task_id}" for task_id in task_ids.tolist())
+    return np.fromiter((shuffled_score(key, seed) for key in keys), np.float64, len(task_ids))
 
 
 def missing_image_prediction() -> Prediction:
@@ -62,46 +73,39 @@ def predict_tasks(
         least one learned control. Where there are several controls, the least certain one decides
         the score.
     """
-    scores = own_scores(artifact, controls, embeddings, strategy)
-    results: dict[int, list[dict[str, Any]]] = {task_id: [] for task_id in scores}
-    for said in _said(artifact, controls, embeddings):
+    found = say(artifact, controls, embeddings)
+    task_ids, scores = own_scores(found, strategy)
+    results: dict[int, list[dict[str, Any]]] = {task_id: [] for task_id in task_ids.tolist()}
+    for said in found:
         control, kept = said.control, said.classes
         chosen = chosen_from(said.head, kept) if control.multiple else None
         ticked = _ticked(said.probabilities, chosen)
         silent = unticked.get(control.data_key, ())
-        for position, task_id in enumerate(said.task_ids):
+        for position, task_id in enumerate(said.task_ids.tolist()):
             if task_id not in silent:
                 row = said.probabilities[position]
                 results[task_id] += _choice(task_id, control, kept, row, ticked[position])
-    return {task_id: Prediction(score, results[task_id]) for task_id, score in scores.items()}
-
-
-def own_scores(
-    artifact: Artifact, controls: Sequence[Control], embeddings: Embeddings, strategy: str
-) -> dict[int, float]:
-    """The scores of :func:`predict_tasks` alone."""
-    scores: dict[int, float] = {}
-    for said in _said(artifact, controls, embeddings):
-        unsure = uncertainty(strategy, said.probabilities, said.control.multiple)
-        for task_id, score in zip(said.task_ids, queue_scores([unsure]).tolist(), strict=True):
-            scores[task_id] = min(score, scores.get(task_id, score))
-    return scores
+    return {
+        task_id: Prediction(score, results[task_id])
+        for task_id, score in zip(task_ids.tolist(), scores.tolist(), strict=True)
+    }
 
 
 @dataclass(frozen=True, eq=False)
-class _Said:
-    """(n, k) what the head of a control says of the images of n tasks."""
+class Said:
+    """(n, k) float32 what the head of a control says of the images of n tasks."""
 
     control: Control
     head: Head
     classes: list[str]
-    task_ids: list[int]
+    task_ids: NDArray[np.int64]
     probabilities: NDArray[Any]
 
 
-def _said(
-    artifact: Artifact, controls: Sequence[Control], embeddings: Embeddings
-) -> Iterator[_Said]:
+def say(artifact: Artifact, controls: Sequence[Control], embeddings: Embeddings) -> list[Said]:
+    """What the heads of a version say, control by control; nothing of a control that has none, or
+    whose classes are all gone."""
+    found = []
     for control in controls:
         head = head_of(artifact, control)
         task_ids, vectors = embeddings.get(control.data_key, ((), np.zeros((0, 0))))
@@ -109,7 +113,34 @@ def _said(
             continue
         kept, probabilities = current_classes(head, control, vectors)
         if kept:
-            yield _Said(control, head, kept, [int(t) for t in task_ids], probabilities)
+            ids = np.asarray(task_ids, dtype=np.int64)
+            found.append(Said(control, head, kept, ids, probabilities))
+    return found
+
+
+def own_scores(
+    said: Sequence[Said], strategy: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(n,) tasks, ascending, and their (n,) own scores: the scores of :func:`predict_tasks`."""
+    ids = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(s.task_ids for s in said)]))
+    scores = np.full(len(ids), np.inf)
+    for each in said:
+        at = np.searchsorted(ids, each.task_ids)
+        for start in range(0, len(at), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            unsure = uncertainty(strategy, each.probabilities[part], each.control.multiple)
+            np.minimum.at(scores, at[part], queue_scores([unsure]))
+    return ids, scores
+
+
+def answered(artifact: Artifact, controls: Sequence[Control]) -> list[Control]:
+    """The controls that a version says something about."""
+    heads = ((control, head_of(artifact, control)) for control in controls)
+    return [
+        control
+        for control, head in heads
+        if head is not None and not set(head.classes).isdisjoint(control.classes)
+    ]
 
 
 def head_of(artifact: Artifact, control: Control) -> Head | None:
@@ -132,7 +163,12 @@ def current_classes(
 ) -> tuple[list[str], NDArray[Any]]:
     """The head's classes that the config still has, and their probabilities."""
     kept = [i for i, name in enumerate(head.classes) if name in control.classes]
-    probabilities = head.probabilities(vectors)[:, kept]
+    # Bit by bit: in single precision a million embeddings take twice the memory.
+    parts = [
+        head.probabilities(vectors[start : start + AT_ONCE])[:, kept]
+        for start in range(0, max(1, len(vectors)), AT_ONCE)
+    ]
+    probabilities = np.concatenate(parts)
     if not control.multiple and kept and len(kept) < len(head.classes):
         total = probabilities.sum(axis=1, keepdims=True)
         probabilities = np.where(total > 0, probabilities / np.maximum(total, 1e-12), 1 / len(kept))

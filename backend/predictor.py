@@ -257,8 +257,7 @@ class Predictor:
         def fetch(uri: str) -> tuple[str, Image] | None:
             try:
                 with time_limit(deadline - time.monotonic()):
-                    digest = self._fetcher.fetch(uri, task_of[uri])
-                image = self._copies.open(digest)
+                    digest, image = self._fetcher.fetch_image(uri, task_of[uri])
             except ImageError as error:
                 if error.retry and time.monotonic() >= deadline:
                     log.warning("task %d is left out: no time was left", task_of[uri])

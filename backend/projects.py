@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, with_config
-from sqlalchemy import func, select
+from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
@@ -136,10 +136,7 @@ class ProjectStatus:
 def project_status(session: Session, project: Project, lease_seconds: float) -> ProjectStatus:
     """Read how a project stands."""
 
-    def count(*conditions: Any) -> int:
-        query = select(func.count()).select_from(Task).where(Task.project_id == project.id)
-        return session.scalar(query.where(*conditions)) or 0
-
+    tasks = _count_tasks(session, project.id)
     newest = newest_version(session, project.id)
     champion = session.get(Version, (project.id, project.champion))
     learned = newest_version(session, project.id, refused_fine_tunes=False)
@@ -152,10 +149,10 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         version=version_name(project.champion),
         order=wanted_name(session, project),
         served=project.served,
-        tasks=count(),
-        labelled=count(Task.annotations > 0),
-        unlabelled=count(~Task.is_labeled),
-        skipped=count(Task.skips > 0, Task.annotations == 0),
+        tasks=tasks.all,
+        labelled=tasks.labelled,
+        unlabelled=tasks.unlabelled,
+        skipped=tasks.skipped,
         controls=_control_statuses(session, project),
         images=images.images,
         embedded=images.embedded,
@@ -173,6 +170,22 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         outlook=outlook_json(project, controls_of(project), champion, learned),
         finetune=fine_tune_json(fine_tune) if fine_tune else None,
     )
+
+
+class _TaskCounts(NamedTuple):
+    all: int
+    labelled: int
+    unlabelled: int
+    skipped: int
+
+
+def _count_tasks(session: Session, project_id: int) -> _TaskCounts:
+    """All of them in one go through the tasks."""
+    flags = (Task.annotations > 0, ~Task.is_labeled, and_(Task.skips > 0, Task.annotations == 0))
+    counts = (func.count(case((flag, 1))) for flag in flags)
+    query = select(func.count(), *counts).select_from(Task).where(Task.project_id == project_id)
+    found = session.execute(query).one()
+    return _TaskCounts(found[0], found[1], found[2], found[3])
 
 
 def _audit_labels(version: Version | None) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -25,7 +26,6 @@ from backend.lease import Leases
 from backend.orders import newest_order, places_of
 from backend.predictions import Prediction
 from backend.push_plan import PushPlan
-from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project, Task, order_name
 
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 SAMPLING = "Uncertainty sampling"
 AT_ONCE = 20_000
 """Predictions in one request; more of them would be minutes without any sign of progress."""
+A_FEW = 2_000
+"""Predictions in one request where requests are quick, so that new labels need not wait long."""
+QUICK_SECONDS = 1.0
+"""A head that takes longer tells of a Label Studio that recounts the project after each request."""
 
 
 class Pace:
@@ -62,35 +66,57 @@ class Pace:
             self._whole_pushes_left[project_id] = self.TRY_AGAIN_AFTER
 
 
-def push(
-    store: Store,
-    client: LabelStudio,
-    leases: Leases,
-    settings: Settings,
-    project_id: int,
-    plan: PushPlan,
-    pace: Pace,
-    say: Callable[[str], None],
-) -> None:
-    """Send a plan to Label Studio and make Label Studio go by its order."""
-    with store.read() as session:
+@dataclass(frozen=True)
+class Pushing:
+    """What a push works with. ``say`` is told what is being done; ``hurried`` whether something
+    waits that should come before the rest of the queue."""
+
+    store: Store
+    client: LabelStudio
+    leases: Leases
+    pace: Pace
+    say: Callable[[str], None]
+    hurried: Callable[[], bool] = lambda: False
+
+
+def push(tools: Pushing, project_id: int, plan: PushPlan, head: int) -> None:
+    """Send a plan to Label Studio and make Label Studio go by its order; ``head`` is how many
+    predictions may go before all others.
+
+    It ends early, between two requests, when something else waits or when another version was
+    promoted by hand. What was sent is written down, so the next plan holds what is left.
+    """
+    with tools.store.read() as session:
         served = session.get_one(Project, project_id).served
-    head, rest = plan.predictions, list[tuple[int, Prediction]]()
-    new_order = served != plan.name and len(head) > settings.queue_head
-    if new_order and pace.head_first(project_id):
-        head, rest = head[: settings.queue_head], head[settings.queue_head :]
-    seconds = []
-    for whole in filter(None, (head, rest)):
-        started = time.monotonic()
-        for start in range(0, len(whole), AT_ONCE):
-            part = whole[start : start + AT_ONCE]
-            say(f"sending {len(part)} predictions of {plan.name}")
-            if not _push_part(store, client, leases, project_id, plan, part):
-                return
-            serve_order(store, client, leases, project_id, plan.name)
-        seconds.append(time.monotonic() - started)
-    if rest:
-        pace.record(project_id, *seconds)
+    new_order = served != plan.name and len(plan) > head
+    first = head if new_order and tools.pace.head_first(project_id) else 0
+    seconds = _send(tools, project_id, plan, 0, first) if first else 0.0
+    if seconds is None:
+        return
+    size = A_FEW if first and seconds < QUICK_SECONDS else AT_ONCE
+    rest = 0.0
+    for start in range(first, len(plan), size):
+        if start > 0 and size == A_FEW and tools.hurried():
+            return
+        taken = _send(tools, project_id, plan, start, start + size)
+        if taken is None:
+            return
+        rest += taken
+    if first:
+        tools.pace.record(project_id, seconds, rest)
+
+
+def _send(tools: Pushing, project_id: int, plan: PushPlan, start: int, stop: int) -> float | None:
+    """Send the predictions from one place to another, and go by their order; the seconds that it
+    took. None once another version was promoted by hand."""
+    began = time.monotonic()
+    with tools.store.read() as session:
+        part = plan.part(session, start, stop)
+    tools.say(f"sending {len(part)} predictions of {plan.name}")
+    if part and not _push_part(tools, project_id, plan, part):
+        return None
+    serve_order(tools.store, tools.client, tools.leases, project_id, plan.name)
+    return time.monotonic() - began
 
 
 def serve_order(
@@ -136,14 +162,10 @@ def recover_push(
 
 
 def _push_part(
-    store: Store,
-    client: LabelStudio,
-    leases: Leases,
-    project_id: int,
-    plan: PushPlan,
-    part: Sequence[tuple[int, Prediction]],
+    tools: Pushing, project_id: int, plan: PushPlan, part: Sequence[tuple[int, Prediction]]
 ) -> bool:
     """Whether the plan still holds: false once another version was promoted by hand."""
+    store, client, leases = tools.store, tools.client, tools.leases
     with store.write() as session:
         leases.check(session, project_id)
         project = session.get_one(Project, project_id, with_for_update=True)

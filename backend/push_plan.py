@@ -1,21 +1,34 @@
-"""What Label Studio lacks of an order: the predictions to push, each with its place."""
+"""What Label Studio lacks of an order: the tasks to push with their places, soonest first.
+
+A plan knows the tasks and the places of all of them, and makes the predictions part by part: those
+of a million tasks are never in memory together, and the head of the queue waits for no others.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from backend.groups import groups_of_tasks, known_images
-from backend.orders import RANDOM, measure_of, place_tasks
+from backend.arrays import read_floats
+from backend.groups import groups_of_tasks, known_images, known_task_ids
+from backend.label_config import Control
+from backend.orders import RANDOM, measure_of, place_tasks, places_of
 from backend.pool import broken_tasks
 from backend.predictions import (
+    Embeddings,
     Prediction,
+    answered,
     missing_image_prediction,
+    own_scores,
     predict_tasks,
-    unlearned_prediction,
+    say,
+    unlearned_scores,
 )
 from backend.settings import Settings
 from backend.sync import controls_of
@@ -25,25 +38,127 @@ from model.queue import LAST_SCORE
 
 MOST_NAMED = 500
 """More tasks than these are not named one by one in a query."""
+AT_ONCE = 20_000
+"""Tasks whose embeddings are in memory at a time."""
+
+Tasks = NDArray[np.int64]
+Scores = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Answerer:
+    """What the predictions of a plan are made with; ``artifact`` None stands for no version."""
+
+    project_id: int
+    artifact: Artifact | None
+    controls: tuple[Control, ...]
+    strategy: str
+    audit_share: float
+
+    @property
+    def keys(self) -> set[str]:
+        """The data keys of the images that the version says something about."""
+        if self.artifact is None:
+            return set()
+        return {control.data_key for control in answered(self.artifact, self.controls)}
+
+    def known(self, session: Session, asked: Tasks) -> Tasks:
+        """Those of the tasks, ascending, that it can say something about."""
+        if self.artifact is None:
+            return asked
+        named = [_named(asked)] if len(asked) <= MOST_NAMED else []
+        found = [
+            known_task_ids(session, self.project_id, key, self.artifact.backbone, *named)
+            for key in sorted(self.keys)
+        ]
+        return np.intersect1d(asked, np.concatenate([np.zeros(0, dtype=np.int64), *found]))
+
+    def own_scores(self, session: Session, asked: Tasks) -> tuple[Tasks, Scores]:
+        """Known tasks, ascending, and the scores that are theirs by what the version says."""
+        assert self.artifact is not None
+        ids, scores = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+        for start in range(0, len(asked), AT_ONCE):
+            embeddings, _ = self._images(session, asked[start : start + AT_ONCE])
+            said = say(self.artifact, self.controls, embeddings)
+            more, theirs = own_scores(said, measure_of(self.strategy))
+            ids.append(more)
+            scores.append(theirs)
+        return np.concatenate(ids), np.concatenate(scores)
+
+    def predictions(self, session: Session, asked: Tasks) -> dict[int, Prediction]:
+        """Task → prediction with its own score, as of :func:`backend.predictions.predict_tasks`."""
+        assert self.artifact is not None
+        embeddings, unticked = self._images(session, asked)
+        measure = measure_of(self.strategy)
+        return predict_tasks(self.artifact, self.controls, embeddings, measure, unticked)
+
+    def _images(
+        self, session: Session, asked: Tasks
+    ) -> tuple[Embeddings, dict[str, Collection[int]]]:
+        """Data key → the tasks with their embeddings, and those of them in the audit set."""
+        assert self.artifact is not None
+        embeddings, unticked = dict[str, tuple[Tasks, NDArray[Any]]](), dict[str, Collection[int]]()
+        for key in self.keys:
+            parts = [
+                known_images(session, self.project_id, key, self.artifact.backbone, _named(some))
+                for some in np.array_split(np.sort(asked), -(-len(asked) // MOST_NAMED))
+            ]
+            parts = [part for part in parts if len(part.task_ids)]
+            drawn = [part.task_ids[part.in_audit(self.audit_share)] for part in parts]
+            unticked[key] = {int(task_id) for some in drawn for task_id in some}
+            if parts:
+                embeddings[key] = (
+                    np.concatenate([part.task_ids for part in parts]),
+                    np.concatenate([part.embeddings for part in parts]),
+                )
+        return embeddings, unticked
+
+
+def _named(asked: Tasks) -> ColumnElement[bool]:
+    return TaskImage.task_id.in_(asked.tolist())
+
+
+@dataclass(frozen=True, eq=False)
 class PushPlan:
-    """Predictions that Label Studio lacks of an order of a version, soonest first.
+    """The n tasks whose prediction Label Studio lacks of an order of a version, soonest first.
 
-    Tasks in ``replaced`` carry a prediction of the same order that is no longer right: their image
-    was mended, or turned out to be broken.
+    ``task_ids`` and ``scores`` are (n,). Tasks in ``replaced`` carry a prediction of the same order
+    that is no longer right: their image was mended, or turned out to be broken.
     """
 
     version: int
     order: int
-    predictions: list[tuple[int, Prediction]]
-    replaced: frozenset[int] = frozenset()
+    task_ids: Tasks
+    scores: Scores
+    answerer: Answerer
+    replaced: frozenset[int] = field(default_factory=frozenset)
 
     @property
     def name(self) -> str:
         """What Label Studio calls the order."""
         return order_name(self.version, self.order)
+
+    def __len__(self) -> int:
+        return len(self.task_ids)
+
+    def part(self, session: Session, start: int, stop: int) -> list[tuple[int, Prediction]]:
+        """The predictions from one place to another. A task whose image is not known any more is
+        left out."""
+        task_ids, scores = self.task_ids[start:stop], self.scores[start:stop]
+        asked = task_ids[scores != LAST_SCORE]
+        said = {}
+        if self.answerer.artifact is not None and len(asked):
+            said = self.answerer.predictions(session, asked)
+        return [
+            (task_id, self._prediction(said, task_id, score))
+            for task_id, score in zip(task_ids.tolist(), scores.tolist(), strict=True)
+            if score == LAST_SCORE or self.answerer.artifact is None or task_id in said
+        ]
+
+    def _prediction(self, said: dict[int, Prediction], task_id: int, score: float) -> Prediction:
+        if score == LAST_SCORE:
+            return missing_image_prediction()
+        return Prediction(score, said[task_id].result if task_id in said else [])
 
 
 def plan_push(
@@ -51,73 +166,53 @@ def plan_push(
 ) -> PushPlan:
     """What must be pushed so that every unlabelled task has its place in an order."""
     columns = (Task.id, Task.pushed_version, Task.pushed_order, Task.pushed_score)
-    rows = session.execute(select(*columns).where(Task.project_id == project.id, ~Task.is_labeled))
+    unlabelled = select(*columns).where(Task.project_id == project.id, ~Task.is_labeled)
+    number, version, pushed, score = read_floats(session, unlabelled.order_by(Task.id)).T
+    task_ids = number.astype(np.int64)
     # Where a killed push was not seen to end, the score that Label Studio holds may not be known.
-    held, lacking = dict[int, float | None](), set[int]()
-    for task_id, version, number, score in rows:
-        if (version, number) == (order.version, order.number):
-            held[task_id] = score
-        else:
-            lacking.add(task_id)
-    broken = broken_tasks(session, project.id)
-    last = {t for t, score in held.items() if score == LAST_SCORE}
-    spoilt = {t for t in held.keys() & broken if held[t] not in (None, LAST_SCORE)}
-    asked = lacking | last | spoilt
-    found = dict.fromkeys(asked & broken, missing_image_prediction())
-    if asked - broken:
-        found |= _predictions(session, project, artifact, order, settings, asked - broken)
-    wrong = spoilt | {t for t in last & found.keys() if found[t].score != LAST_SCORE}
-    ready = [(t, p) for t, p in found.items() if t in lacking or t in wrong]
-    ready.sort(key=lambda item: (item[1].score, item[0]))
-    return PushPlan(order.version, order.number, ready, frozenset(wrong))
-
-
-def _predictions(
-    session: Session,
-    project: Project,
-    artifact: Artifact | None,
-    order: Order,
-    settings: Settings,
-    wanted: set[int],
-) -> dict[int, Prediction]:
-    """Predictions of tasks with their places in the order; none for those without an embedding."""
-    said = (
-        {t: unlearned_prediction(project.id, t, settings.seed) for t in wanted}
-        if artifact is None
-        else _said(session, project, artifact, order, settings, wanted)
+    held = (version == order.version) & (pushed == order.number)
+    broken = np.isin(task_ids, list(broken_tasks(session, project.id)))
+    last = held & (score == LAST_SCORE)
+    spoilt = held & broken & ~last & ~np.isnan(score)
+    asked = ~held | last | spoilt
+    answerer = Answerer(
+        project.id, artifact, controls_of(project), order.strategy, settings.audit_share
     )
-    own = {
-        task_id: prediction.score
-        if order.strategy != RANDOM
-        else unlearned_prediction(project.id, task_id, settings.seed).score
-        for task_id, prediction in said.items()
-    }
+    found, places = _places(session, answerer, order, settings, task_ids[asked & ~broken])
+    score_now = np.full(len(task_ids), np.nan)
+    score_now[np.searchsorted(task_ids, found)] = places
+    score_now[asked & broken] = LAST_SCORE
+    mended = last & ~np.isnan(score_now) & (score_now != LAST_SCORE)
+    ready = np.flatnonzero(~np.isnan(score_now) & (~held | spoilt | mended))
+    ready = ready[np.lexsort((task_ids[ready], score_now[ready]))]
+    wrong = frozenset(task_ids[spoilt | mended].tolist())
+    plan = task_ids[ready], score_now[ready]
+    return PushPlan(order.version, order.number, *plan, answerer, wrong)
+
+
+def _places(
+    session: Session, answerer: Answerer, order: Order, settings: Settings, asked: Tasks
+) -> tuple[Tasks, Scores]:
+    """Those of the tasks that can be answered, ascending, and their places in the order."""
+    if not len(asked):
+        return asked, np.zeros(0)
+    known = answerer.known(session, asked)
+    places = places_of(order).at(known)
+    late = known[np.isnan(places)]
+    if not len(late):
+        return known, places
+    scored, own = late, np.zeros(0)
+    if answerer.artifact is not None:
+        scored, own = answerer.own_scores(session, late)
+    if answerer.artifact is None or order.strategy == RANDOM:
+        own = unlearned_scores(answerer.project_id, scored, settings.seed)
     groups = {
         task_id: list(by_key.values())
-        for task_id, by_key in groups_of_tasks(session, project.id, sorted(said)).items()
+        for task_id, by_key in groups_of_tasks(session, order.project_id, scored.tolist()).items()
     }
-    places = place_tasks(session, project.id, order, own, groups, settings.audit_share)
-    return {t: Prediction(places[t], prediction.result) for t, prediction in said.items()}
-
-
-def _said(
-    session: Session,
-    project: Project,
-    artifact: Artifact,
-    order: Order,
-    settings: Settings,
-    wanted: set[int],
-) -> dict[int, Prediction]:
-    controls = controls_of(project)
-    chosen = TaskImage.task_id.in_(sorted(wanted))
-    if len(wanted) > MOST_NAMED:
-        unlabelled = select(Task.id).where(Task.project_id == project.id, ~Task.is_labeled)
-        chosen = TaskImage.task_id.in_(unlabelled)
-    embeddings, unticked = {}, {}
-    for data_key in {control.data_key for control in controls}:
-        images = known_images(session, project.id, data_key, artifact.backbone, chosen)
-        rows = np.flatnonzero(np.isin(images.task_ids, list(wanted)))
-        embeddings[data_key] = (images.task_ids[rows], images.embeddings[rows])
-        unticked[data_key] = set(images.task_ids[images.in_audit(settings.audit_share)].tolist())
-    measure = measure_of(order.strategy)
-    return predict_tasks(artifact, controls, embeddings, measure, unticked)
+    mine = dict(zip(scored.tolist(), own.tolist(), strict=True))
+    placed = place_tasks(session, order.project_id, order, mine, groups, settings.audit_share)
+    for task_id, place in placed.items():
+        places[np.searchsorted(known, task_id)] = place
+    there = ~np.isnan(places)
+    return known[there], places[there]

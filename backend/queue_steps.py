@@ -6,16 +6,19 @@ often it was cut short. Of one version a new order is made only when the last on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from backend import clock, labelstudio
 from backend.groups import count_known
-from backend.ordering import is_complete, make_order, standing, why_due
+from backend.hints import newest_hints
+from backend.ordering import make_order
 from backend.orders import newest_order
-from backend.push import SAMPLING, push, recover_push, serve_order
+from backend.push import SAMPLING, Pushing, push, recover_push, serve_order
 from backend.push_plan import PushPlan, plan_push
+from backend.standing import Counts, count, is_complete, standing, why_due
 from backend.sync import controls_of
 from backend.tables import Order, Project, Task
 from backend.tools import Tools
@@ -38,13 +41,20 @@ class QueueSteps:
         self.project_id = project_id
         self._say = say
 
-    def restore(self) -> None:
-        """Label Studio forgets our order when a backend is connected by hand: it is told again."""
-        project = self._project()
-        if project.gone or not project.served:
-            return
-        remote = self.tools.client.project(self.project_id)
-        if remote.model_version != project.served or remote.sampling != SAMPLING:
+    @property
+    def _pushing(self) -> Pushing:
+        tools = self.tools
+
+        def hint_waits() -> bool:
+            return self.project_id in newest_hints(tools.store)
+
+        return Pushing(tools.store, tools.client, tools.leases, tools.pace, self._say, hint_waits)
+
+    def restore(self, remote: labelstudio.Project) -> None:
+        """Label Studio, as it was just seen, forgets our order when a backend is connected by hand:
+        it is told again."""
+        served = self._project().served
+        if served and (remote.model_version != served or remote.sampling != SAMPLING):
             with self.tools.store.write() as session:
                 self.tools.leases.check(session, self.project_id)
                 session.get_one(Project, self.project_id).served = ""
@@ -55,6 +65,7 @@ class QueueSteps:
         if not project.pushing:
             return False
         tools = self.tools
+        tools.calm.disturb(self.project_id)
         recover_push(tools.store, tools.client, tools.leases, self.project_id, project.champion)
         return True
 
@@ -72,23 +83,17 @@ class QueueSteps:
         order = self._newest(project.champion)
         if order is None:
             return False
+        served = project.served == order.name
+        if served and self.tools.calm.find(self.project_id, ("sent", order.name)):
+            return False
         with self.tools.store.read() as session:
-            served = project.served == order.name
             if artifact and served and not _enough(session, order, artifact.backbone):
                 return False
             plan = plan_push(session, project, artifact, order, self.tools.settings)
-        if not plan.predictions:
+        if not len(plan):
+            self._keep(("sent", order.name), True)
             return self._serve_again(plan)
-        push(
-            self.tools.store,
-            self.tools.client,
-            self.tools.leases,
-            self.tools.settings,
-            self.project_id,
-            plan,
-            self.tools.pace,
-            self._say,
-        )
+        push(self._pushing, self.project_id, plan, self.tools.settings.queue_head)
         return True
 
     def order(self) -> bool:
@@ -106,14 +111,15 @@ class QueueSteps:
         with tools.store.read() as session:
             project = session.get_one(Project, self.project_id)
             before = newest_order(session, self.project_id, version)
-            now = standing(session, project, tools.settings, backbone)
+            counts = self._count(session, backbone)
+            now = standing(session, project, tools.settings, counts)
             reason = why_due(session, version, before, now)
         if not reason:
             return False
         self._say("ordering the queue")
         with tools.store.read() as session:
             project = session.get_one(Project, self.project_id)
-            order = make_order(session, project, artifact, tools.settings, backbone, reason)
+            order = make_order(session, project, artifact, tools.settings, backbone, reason, counts)
         with tools.store.write() as session:
             tools.leases.check(session, self.project_id)
             session.execute(
@@ -123,6 +129,21 @@ class QueueSteps:
             )
             session.add(order)
         return True
+
+    def _count(self, session: Session, backbone: str) -> Counts:
+        """What is known of the project's images; counted again only while that changes. How many
+        tasks wait matters only until then."""
+        what = "counts", backbone
+        found: Counts | None = self.tools.calm.find(self.project_id, what)
+        if found is None:
+            found = count(session, self.project_id, backbone)
+            if found.complete:
+                self._keep(what, found)
+        return found
+
+    def _keep(self, what: Hashable, value: object) -> None:
+        until = clock.now() + self.tools.settings.poll_seconds
+        self.tools.calm.keep(self.project_id, what, value, until)
 
     def _serving(self) -> tuple[bool, Artifact | None]:
         """Whether what is to serve is there; None stands for what serves without a version."""

@@ -43,6 +43,8 @@ from model.artifact import Artifact
 log = logging.getLogger(__name__)
 
 SOON = 0.1
+WORTH_TELLING = 0.01
+"""Seconds from which on a step that had nothing to do is told of all the same."""
 COMPARE_ALL_SECONDS = 3600.0
 """How often everything is compared, not only what Label Studio dates as changed."""
 
@@ -98,11 +100,15 @@ class Reconciler:
     def _do(self, name: str, step: Callable[[], bool]) -> bool:
         """Do a step. What it logs names the requests whose hints were followed in this turn."""
         with log_context(**following(self._following)):
+            began = time.perf_counter()
             try:
                 done = step()
             except Exception:
                 STEPS.labels(name, "failed").inc()
                 raise
+            seconds = time.perf_counter() - began
+            if done or seconds > WORTH_TELLING:
+                log.debug("project %d: %s took %.3f s", self.project_id, name, seconds)
         if done:
             STEPS.labels(name, "done").inc()
         return done
@@ -127,13 +133,15 @@ class Reconciler:
         if look is None or look.everything or overdue:
             self._say("comparing with Label Studio")
             report = self._look_widely(project)
-            self._queue.restore()
-            if not self._project().gone:
+            if report.remote is not None:
+                self._queue.restore(report.remote)
                 self._webhooks.mend()
         else:
             report = look_at_tasks(
                 self.tools.store, self.tools.client, self.project_id, look.task_ids, self._fence
             )
+        if report.moved or look is None or look.everything or overdue:
+            self.tools.calm.disturb(self.project_id)
         if look is not None:
             forget_hints(self.tools.store, self.project_id, look.ids)
         if report.added or report.removed or report.changed_labels:
@@ -148,12 +156,10 @@ class Reconciler:
             log.debug("project %d: nothing has changed", self.project_id)
 
     def _look_widely(self, project: Project) -> SyncReport:
-        compared = project.compared_at
+        compared, tools = project.compared_at, self.tools
         if compared is None or compared + COMPARE_ALL_SECONDS <= clock.now():
-            look = look_at_everything
-        else:
-            look = look_at_changes
-        return look(self.tools.store, self.tools.client, self.project_id, self._fence)
+            return look_at_everything(tools.store, tools.client, self.project_id, self._fence)
+        return look_at_changes(tools.store, tools.client, self.project_id, self._fence)
 
     def _train(self) -> bool:
         tools = self.tools
@@ -204,6 +210,7 @@ class Reconciler:
             rival,
             project.champion,
             self._images.tuned(),
+            None,
         )
         TRAINING_SECONDS.labels(report.outcome).observe(time.perf_counter() - began)
         if report.version is not None:

@@ -19,6 +19,7 @@ from backend.errors import SettingsError
 from backend.finetune_settings import FineTuneSettings
 from backend.image_settings import ImageSettings
 from backend.learning_settings import LearningSettings
+from backend.ray_settings import RaySettings
 from backend.rhythm_settings import RhythmSettings
 from backend.secret_files import SecretFiles
 from backend.server_settings import ServerSettings
@@ -30,6 +31,7 @@ SECRETS = ("label_studio_api_key", "database_url", "password", "api_token", "web
 
 class Settings(
     # Pydantic begins with the fields of the last.
+    RaySettings,
     ImageSettings,
     RhythmSettings,
     FineTuneSettings,

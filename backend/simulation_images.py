@@ -30,6 +30,7 @@ class EmbeddedImages:
         self._data = data
         self._backbone = backbone
         self._root = settings.data_dir / "embeddings"
+        self._runtime = settings.runtime
         self._embedder: Embedder | None = None
         self._train = self._files(data.train, "train")
         # A test part that was held out is of the same images.
@@ -41,7 +42,7 @@ class EmbeddedImages:
         files = self._files_of(images)
         missing = files.missing(np.unique(images.rows))
         if len(missing):
-            self._embedder = self._embedder or Embedder(self._backbone)
+            self._embedder = self._embedder or Embedder(self._backbone, runtime=self._runtime)
             with ThreadPoolExecutor(READERS) as readers:
                 self._embed(images.source, missing, files, self._embedder, readers, what, tell)
         return images.at(np.flatnonzero(self.readable(images)))

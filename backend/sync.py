@@ -1,43 +1,58 @@
 """Label Studio → tables: which tasks there are, which images they show, what people said of them.
 
-A look compares and writes only differences, so looking twice changes nothing. Either a whole look
-is committed or nothing of it. A trainer that fell silent while it looked writes nothing down: what
-it found may be older than what its successor did.
+A look compares and writes only differences, so looking twice changes nothing. A look at everything
+is committed some thousand tasks at a time, and that it was made, at its end: one that is cut short
+is made again. Any other is committed whole or not at all. A trainer that fell silent while it
+looked writes nothing down: what it found may be older than what its successor did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
+import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend import clock, labelstudio
+from backend.arrays import read_ints
 from backend.errors import LabelConfigError, LabelStudioNotFound
 from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.store import Store
 from backend.tables import Project, Task, storable
-from backend.task_rows import remove_tasks, write_labels, write_tasks
+from backend.task_rows import Moves, remove_tasks, write_labels, write_tasks
+
+Item = TypeVar("Item")
 
 Fence = Callable[[Session], None]
 """Raises in a transaction where what was found out must not be written any more."""
 
+AT_ONCE = 5_000
+"""Tasks that are compared and committed together."""
 OVERLAP = timedelta(seconds=30)
 """Label Studio dates a change before it commits it; this far back is looked at again."""
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a look found: tasks seen, added and removed, labels that changed."""
+    """What a look found: tasks seen, added and removed, labels that changed.
+
+    ``moved``: how many tasks were added or removed, show another image, or are in the queue again.
+    ``remote``: the project, where it was looked at.
+    """
 
     tasks: int
     added: int
     removed: int
     changed_labels: int
+    moved: int = 0
+    remote: labelstudio.Project | None = None
 
 
 def controls_of(project: Project) -> tuple[Control, ...]:
@@ -52,10 +67,19 @@ def unfenced(session: Session) -> None:
     """Let everything be written."""
 
 
+@dataclass(frozen=True)
+class ProjectLook:
+    """A project as Label Studio has it, None where it is gone; ``changed``: the controls changed,
+    so that all must be looked at."""
+
+    remote: labelstudio.Project | None
+    changed: bool = False
+
+
 def look_at_project(
     store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
-) -> bool:
-    """Refresh title and config. True when the controls changed, so that all must be looked at."""
+) -> ProjectLook:
+    """Refresh title and config."""
     try:
         remote = client.project(project_id)
     except LabelStudioNotFound:
@@ -63,11 +87,11 @@ def look_at_project(
             fence(session)
             project = session.get_one(Project, project_id)
             project.gone, project.looked_at = True, clock.now()
-        return False
+        return ProjectLook(None)
     with store.write() as session:
         fence(session)
         project = session.get_one(Project, project_id)
-        return set_config(project, remote.title, remote.label_config)
+        return ProjectLook(remote, set_config(project, remote.title, remote.label_config))
 
 
 def set_config(project: Project, title: str, xml: str) -> bool:
@@ -91,11 +115,16 @@ def set_config(project: Project, title: str, xml: str) -> bool:
 
 
 def look_at_everything(
-    store: Store, client: LabelStudio, project_id: int, fence: Fence = unfenced
+    store: Store,
+    client: LabelStudio,
+    project_id: int,
+    fence: Fence = unfenced,
+    seen_now: ProjectLook | None = None,
 ) -> SyncReport:
-    """Compare every task and every annotation of a project with the tables."""
+    """Compare every task and every annotation of a project with the tables; ``seen_now`` is what
+    :func:`look_at_project` has just found."""
     started = clock.now()
-    look_at_project(store, client, project_id, fence)
+    seen_now = seen_now or look_at_project(store, client, project_id, fence)
     with store.read() as session:
         project = session.get_one(Project, project_id)
         controls = controls_of(project)
@@ -104,22 +133,28 @@ def look_at_everything(
     # Annotations first: a task annotated between the two requests is then seen as unfinished
     # once more, and put right by its own hint, instead of being taken for finished but unlabelled.
     annotations = dict(client.annotated(project_id))
-    tasks = list(client.tasks(project_id))
+    seen, newest, changed, moves = [np.zeros(0, dtype=np.int64)], "", 0, Moves()
+    for tasks in _batches(client.tasks(project_id), AT_ONCE):
+        seen.append(np.array([task.id for task in tasks], dtype=np.int64))
+        newest = max(newest, *(task.updated_at for task in tasks))
+        with store.write() as session:
+            fence(session)
+            moves += write_tasks(session, project_id, tasks, controls, annotations)
+            listed = {task.id: annotations.get(task.id, []) for task in tasks}
+            changed += write_labels(session, project_id, controls, listed)
     with store.write() as session:
         fence(session)
-        known = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
-        seen = {task.id for task in tasks}
-        write_tasks(session, project_id, tasks, controls, annotations)
-        remove_tasks(session, project_id, known - seen)
-        changed = write_labels(
-            session, project_id, controls, {t: annotations.get(t, []) for t in seen}
-        )
+        query = select(Task.id).where(Task.project_id == project_id).order_by(Task.id)
+        known, there = read_ints(session, query)[:, 0], np.concatenate(seen)
+        gone = np.setdiff1d(known, there)
+        remove_tasks(session, project_id, set(gone.tolist()))
         project = session.get_one(Project, project_id)
         project.looked_at = started
         # Labels of a config that changed meanwhile are those of the one before.
         project.compared_at = started if controls_of(project) == controls else None
-        project.cursor = max((task.updated_at for task in tasks), default="")
-    return SyncReport(len(seen), len(seen - known), len(known - seen), changed)
+        project.cursor = newest
+    moved = moves.moved + len(gone)
+    return SyncReport(len(there), moves.added, len(gone), changed, moved, seen_now.remote)
 
 
 def look_at_changes(
@@ -127,27 +162,34 @@ def look_at_changes(
 ) -> SyncReport:
     """Compare what changed since the last look, which Label Studio dates; deletions too."""
     started = clock.now()
-    if look_at_project(store, client, project_id, fence):
-        return look_at_everything(store, client, project_id, fence)
+    seen_now = look_at_project(store, client, project_id, fence)
+    if seen_now.changed:
+        return look_at_everything(store, client, project_id, fence, seen_now)
+    if seen_now.remote is None:
+        return SyncReport(0, 0, 0, 0)
     with store.read() as session:
         project = session.get_one(Project, project_id)
-        if project.gone:
-            return SyncReport(0, 0, 0, 0)
-        known = set(session.scalars(select(Task.id).where(Task.project_id == project_id)))
+        query = select(Task.id).where(Task.project_id == project_id)
+        known = read_ints(session, query)[:, 0]
     if not project.cursor:
-        return look_at_everything(store, client, project_id, fence)
+        return look_at_everything(store, client, project_id, fence, seen_now)
     since = datetime.fromisoformat(project.cursor) - OVERLAP
     found = {task.id: (task, listed) for task, listed in client.changed_since(project_id, since)}
-    present = client.task_ids(project_id)
-    if unseen := present - known - found.keys():
-        found |= client.task_annotations(project_id, sorted(unseen))
-    report = _write_found(store, project_id, found, known - present, known, fence)
+    removed = set[int]()
+    new = len(found) - int(np.isin(list(found), known).sum())
+    # As many as there are: then nothing was deleted, and nobody has to list a million numbers.
+    if len(known) + new != seen_now.remote.task_number:
+        present, before = client.task_ids(project_id), set(known.tolist())
+        removed = before - present
+        if unseen := present - before - found.keys():
+            found |= client.task_annotations(project_id, sorted(unseen))
+    report = _write_found(store, project_id, found, removed, fence)
     newest = max((task.updated_at for task, _ in found.values()), default=project.cursor)
     with store.write() as session:
         fence(session)
         project = session.get_one(Project, project_id)
         project.looked_at, project.cursor = started, newest
-    return report
+    return replace(report, remote=seen_now.remote)
 
 
 def look_at_tasks(
@@ -162,7 +204,7 @@ def look_at_tasks(
     with store.read() as session:
         query = select(Task.id).where(Task.project_id == project_id, Task.id.in_(task_ids))
         known = set(session.scalars(query))
-    return _write_found(store, project_id, found, known - found.keys(), known, fence)
+    return _write_found(store, project_id, found, known - found.keys(), fence)
 
 
 def _write_found(
@@ -170,14 +212,22 @@ def _write_found(
     project_id: int,
     found: Mapping[int, tuple[labelstudio.Task, Sequence[Annotation]]],
     removed: set[int],
-    known: set[int],
     fence: Fence,
 ) -> SyncReport:
     annotations = {task_id: listed for task_id, (_, listed) in found.items()}
     with store.write() as session:
         fence(session)
         controls = controls_of(session.get_one(Project, project_id))
-        write_tasks(session, project_id, [t for t, _ in found.values()], controls, annotations)
+        tasks = [task for task, _ in found.values()]
+        moves = write_tasks(session, project_id, tasks, controls, annotations)
         remove_tasks(session, project_id, removed)
         changed = write_labels(session, project_id, controls, annotations)
-    return SyncReport(len(found), len(found.keys() - known), len(removed), changed)
+    moved = moves.moved + len(removed)
+    return SyncReport(len(found), moves.added, len(removed), changed, moved)
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of up to ``size`` of the items, in order."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -6,21 +6,34 @@ Only differences are written, so that writing the same once more changes nothing
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy.orm import Session
 
 from backend import clock, labelstudio
 from backend.label_config import Control
 from backend.labels import Annotation, labelled_at, task_labels
 from backend.tables import Label, Project, Task, TaskImage, storable
 
-Row = TypeVar("Row", Task, TaskImage, Label)
+Item = TypeVar("Item")
 
 GONE = "gone"
 AGREED = "agreed"
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How many tasks are new, and how many in all are new, show another image or are in the queue
+    again."""
+
+    added: int = 0
+    moved: int = 0
+
+    def __add__(self, other: Moves) -> Moves:
+        return Moves(self.added + other.added, self.moved + other.moved)
 
 
 def source_key(uri: str) -> str:
@@ -40,24 +53,58 @@ def write_tasks(
     tasks: Sequence[labelstudio.Task],
     controls: Sequence[Control],
     annotations: Mapping[int, Sequence[Annotation]],
-) -> None:
+) -> Moves:
     """Write the tasks, and which images they show, with what was counted of their annotations."""
-    ids = [task.id for task in tasks]
-    rows = {row.id: row for row in _rows(session, Task, Task.id, project_id, ids)}
-    images: dict[int, list[TaskImage]] = {}
-    for image in _rows(session, TaskImage, TaskImage.task_id, project_id, ids):
-        images.setdefault(image.task_id, []).append(image)
-    for task in tasks:
-        if task.id not in rows:
-            rows[task.id] = Task(project_id=project_id, id=task.id)
-            session.add(rows[task.id])
-        row, listed = rows[task.id], annotations.get(task.id, ())
-        row.skips = sum(annotation.was_cancelled for annotation in listed)
-        row.annotations = len(listed) - row.skips
-        row.labelled_at = labelled_at(listed)
-        row.is_labeled = task.is_labeled
-        row.updated_at = task.updated_at
-        _write_images(session, project_id, task, controls, images.get(task.id, []))
+    moves = Moves()
+    for some in _slices(tasks):
+        ids = [task.id for task in some]
+        rows = {row[0]: row[1:] for row in session.execute(_task_rows(project_id, ids))}
+        shown: dict[int, dict[str, str]] = {}
+        for task_id, key, uri in session.execute(_image_rows(project_id, ids)):
+            shown.setdefault(task_id, {})[key] = uri
+        new, images, changed = [], [], []
+        for task in some:
+            wanted, uris = _task_row(task, annotations), image_uris(task.data, controls)
+            before = rows.get(task.id)
+            if before is None:
+                new.append({"project_id": project_id, "id": task.id, **wanted})
+            elif before != tuple(wanted.values()):
+                changed.append({"project_id": project_id, "id": task.id, **wanted})
+            is_back = before is not None and before[0] and not task.is_labeled
+            images += _write_images(session, project_id, task.id, shown.get(task.id, {}), uris)
+            moved = before is None or is_back or uris != shown.get(task.id, {})
+            moves += Moves(before is None, moved)
+        for table, values in ((Task, new), (TaskImage, images)):
+            if values:
+                session.execute(insert(table), values)
+        if changed:
+            session.execute(update(Task), changed)
+    return moves
+
+
+def _task_rows(project_id: int, ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
+    """The numbers of tasks, and the columns of :func:`_task_row` in its order."""
+    columns = (Task.is_labeled, Task.annotations, Task.skips, Task.labelled_at, Task.updated_at)
+    return select(Task.id, *columns).where(Task.project_id == project_id, Task.id.in_(ids))
+
+
+def _task_row(
+    task: labelstudio.Task, annotations: Mapping[int, Sequence[Annotation]]
+) -> dict[str, Any]:
+    listed = annotations.get(task.id, ())
+    skips = sum(annotation.was_cancelled for annotation in listed)
+    return {
+        "is_labeled": task.is_labeled,
+        "annotations": len(listed) - skips,
+        "skips": skips,
+        "labelled_at": labelled_at(listed),
+        "updated_at": task.updated_at,
+    }
+
+
+def _image_rows(project_id: int, ids: Sequence[int]) -> Select[int, str, str]:
+    columns = (TaskImage.task_id, TaskImage.data_key, TaskImage.uri)
+    return select(*columns).where(TaskImage.project_id == project_id, TaskImage.task_id.in_(ids))
 
 
 def remove_tasks(session: Session, project_id: int, task_ids: set[int]) -> None:
@@ -78,8 +125,10 @@ def write_labels(
 ) -> int:
     """Write what the people agreed on; how many labels to learn from changed."""
     rows: dict[int, dict[str, Label]] = {}
-    for row in _rows(session, Label, Label.task_id, project_id, list(annotations)):
-        rows.setdefault(row.task_id, {})[row.control] = row
+    for ids in _slices(list(annotations)):
+        query = select(Label).where(Label.project_id == project_id, Label.task_id.in_(ids))
+        for row in session.scalars(query):
+            rows.setdefault(row.task_id, {})[row.control] = row
     changed = 0
     for task_id, listed in annotations.items():
         wanted = task_labels(listed, controls)
@@ -103,21 +152,26 @@ def write_labels(
 def _write_images(
     session: Session,
     project_id: int,
-    task: labelstudio.Task,
-    controls: Sequence[Control],
-    existing: Sequence[TaskImage],
-) -> None:
-    wanted = image_uris(task.data, controls)
-    rows = {row.data_key: row for row in existing}
-    for key in rows.keys() - wanted.keys():
-        session.delete(rows[key])
-    for key, uri in wanted.items():
-        if key not in rows:
-            rows[key] = TaskImage(project_id=project_id, task_id=task.id, data_key=key)
-            rows[key].uri, rows[key].source = uri, source_key(uri)
-            session.add(rows[key])
-        elif rows[key].uri != uri:
-            rows[key].uri, rows[key].source = uri, source_key(uri)
+    task_id: int,
+    before: Mapping[str, str],
+    wanted: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Take away the rows of images that a task shows no longer; the rows that it lacks."""
+    old = [key for key, uri in before.items() if wanted.get(key) != uri]
+    if old:
+        shown = (TaskImage.project_id == project_id, TaskImage.task_id == task_id)
+        session.execute(delete(TaskImage).where(*shown, TaskImage.data_key.in_(old)))
+    return [
+        {
+            "project_id": project_id,
+            "task_id": task_id,
+            "data_key": key,
+            "uri": uri,
+            "source": source_key(uri),
+        }
+        for key, uri in wanted.items()
+        if before.get(key) != uri
+    ]
 
 
 def _set_label(
@@ -139,17 +193,5 @@ def _set_label(
     return before != after
 
 
-def _rows(
-    session: Session,
-    table: type[Row],
-    column: InstrumentedAttribute[int],
-    project_id: int,
-    task_ids: Sequence[int],
-) -> Iterator[Row]:
-    for ids in _slices(task_ids):
-        query = select(table).where(table.project_id == project_id, column.in_(ids))
-        yield from session.scalars(query)
-
-
-def _slices(ids: Sequence[int], size: int = 500) -> Iterable[Sequence[int]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))
+def _slices(items: Sequence[Item], size: int = 500) -> Iterable[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from backend.calm import Calm
 from backend.champion import Champions
-from backend.engine import LocalEngine
+from backend.engine import Engine
 from backend.finetune_child import FineTuneSlot
 from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
@@ -28,7 +29,7 @@ class Tools:
     client: LabelStudio
     fetcher: ImageFetcher
     copies: WorkingCopies
-    engine: LocalEngine
+    engine: Engine
     champions: Champions
     leases: Leases
     pace: Pace
@@ -37,4 +38,5 @@ class Tools:
     payoffs: PayoffSlot = field(default_factory=PayoffSlot)
     webhook_warnings: dict[int, str] = field(default_factory=dict)
     """Project → what was logged of its webhooks last."""
+    calm: Calm = field(default_factory=Calm)
     watch: Watch = field(default_factory=Watch)

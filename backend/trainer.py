@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from backend import clock
 from backend.champion import Champions
-from backend.engine import LocalEngine
+from backend.engine import make_engine
 from backend.errors import LabelStudioUnreachable, LeaseLost
 from backend.experiment_log import flush
 from backend.finetune_child import FineTuneSlot
@@ -71,7 +71,7 @@ class Trainer:
             client=client,
             fetcher=ImageFetcher(settings, client),
             copies=working_copies(settings),
-            engine=LocalEngine(settings, watch.progress),
+            engine=make_engine(settings, watch.progress),
             champions=Champions(store, settings.data_dir, shared_files(settings), patient=True),
             leases=Leases(store, owner, settings.lease_seconds),
             pace=Pace(),
@@ -116,6 +116,7 @@ class Trainer:
             self._stop.set()
             self.tools.slot.stop()
             self.tools.payoffs.stop()
+            self.tools.engine.close()
             heart.join()
             with contextlib.suppress(StorageError):
                 self.tools.leases.give_back()

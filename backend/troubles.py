@@ -3,8 +3,9 @@
 What a step that failed is needed for waits with it; every other step of the project goes on, and so
 does every other project. After three retries the step is parked, until something has changed that
 may mend it (a webhook, labels, tasks, the labelling config, a request for a training, a restart) or
-an hour has passed. Trouble with the network, Label Studio itself, the disk or the database is no
-fault of a step: the whole project waits until it is over.
+an hour has passed; one whose cluster is not there goes on trying. Trouble with the network, Label
+Studio itself, the disk or the database is no fault of a step: the whole project waits until it is
+over.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from backend import clock
-from backend.errors import LabelStudioError, LabelStudioNotFound, LeaseLost
+from backend.errors import EngineError, LabelStudioError, LabelStudioNotFound, LeaseLost
 from backend.lease import Leases
 from backend.store import Store
 from backend.tables import Hint, Project, Task, Trouble
@@ -87,7 +88,10 @@ class Troubles:
         reason, mend = _told(error)
         with self._store.write() as session:
             self._leases.check(session, self._project_id)
-            self._rows[step] = row = note(session, self._project_id, step, reason, mend)
+            patient = isinstance(error, EngineError)
+            self._rows[step] = row = note(
+                session, self._project_id, step, reason, mend, patient=patient
+            )
         log.error("project %d: %s", self._project_id, sentence(row))
 
     def went_well(self, step: str) -> None:
@@ -126,9 +130,17 @@ def is_waited_out(error: Exception) -> bool:
 
 
 def note(
-    session: Session, project_id: int, step: str, reason: str, mend: str, *, hung: bool = False
+    session: Session,
+    project_id: int,
+    step: str,
+    reason: str,
+    mend: str,
+    *,
+    hung: bool = False,
+    patient: bool = False,
 ) -> Trouble:
-    """Count one more failure of a step in a row; after three retries it is parked."""
+    """Count one more failure of a step in a row; after three retries it is parked, unless one is
+    ``patient`` with what it needs."""
     row = session.get(Trouble, (project_id, step))
     if row is None:
         row = Trouble(project_id=project_id, step=step, failures=0)
@@ -136,9 +148,10 @@ def note(
     now = clock.now()
     row.failures += 1
     row.reason, row.mend, row.hung = reason, mend, hung
-    parked = row.failures > len(BACK_OFF)
+    parked = row.failures > len(BACK_OFF) and not patient
     row.parked_at = now if parked else None
-    row.retry_at = now + (PARKED_SECONDS if parked else BACK_OFF[row.failures - 1])
+    back_off = BACK_OFF[min(row.failures, len(BACK_OFF)) - 1]
+    row.retry_at = now + (PARKED_SECONDS if parked else back_off)
     row.mark = mark(session, project_id)
     return row
 

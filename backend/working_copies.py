@@ -92,17 +92,22 @@ class WorkingCopies:
     def put(self, data: bytes) -> str:
         """Keep a copy of the image in ``data``; the SHA-256 of ``data`` in hexadecimal.
 
-        Does nothing more when it is there. Raises :class:`ImageError` when ``data`` cannot be
-        decoded (``retry=False``), :class:`StorageError` when the copy cannot be written.
+        Nothing more when it is there. :class:`ImageError` (``retry=False``) when ``data`` cannot be
+        decoded, :class:`StorageError` when the copy cannot be written.
         """
+        return self.put_image(data)[0]
+
+    def put_image(self, data: bytes) -> tuple[str, Image.Image | None]:
+        """As :meth:`put`; also the picture before its copy was compressed, where it was now."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self.path(digest).exists():
-            image = self._decode(data, max_pixels=self._max_pixels, side=self._side)
-            encoded, suffix = _encoded(image)
-            if self._shared is not None:
-                self._shared.put(_key(digest), encoded)
-            self._write(self._folder / digest[:2] / (digest + suffix), encoded)
-        return digest
+        if self.path(digest).exists():
+            return digest, None
+        image = self._decode(data, max_pixels=self._max_pixels, side=self._side)
+        encoded, suffix = _encoded(image)
+        if self._shared is not None:
+            self._shared.put(_key(digest), encoded)
+        self._write(self._folder / digest[:2] / (digest + suffix), encoded)
+        return digest, image
 
     def open(self, digest: str) -> Image.Image:
         """The copy as an RGB picture, loaded whole.

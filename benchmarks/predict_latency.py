@@ -61,7 +61,9 @@ def write_order(project: ServedProject, tasks: int) -> None:
                 pace=0.1,
                 known=tasks,
                 picks=[],
-                places=pack_places({n: n / (tasks + 2) for n in range(1, tasks + 1)}),
+                places=pack_places(
+                    range(1, tasks + 1), [n / (tasks + 2) for n in range(1, tasks + 1)]
+                ),
                 scale={},
             )
         )

@@ -1,30 +1,53 @@
 """How long from the submit that starts a retraining until the next task comes by the new order.
 
-    python -m benchmarks.queue_latency [--tasks 2000] [--repeats 5] [--slow-import]
+    python -m benchmarks.queue_latency [--tasks 10000] [--repeats 5] [--slow-import]
 
 A person labels nine tasks, Tiebreak settles, and the tenth submit starts the clock. It stops when
 the next task that Label Studio hands out is the least certain one by the new version. The gate's
 margin is 1, so that every training promotes a version.
+
+The tasks show digits, and their embeddings are made up: a project of any size is there in a moment,
+and everything after the embedding is the real thing.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import statistics
 import time
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
 
 import httpx
+import numpy as np
 
 from backend.demo import DIGIT_COUNT
+from backend.store import Store
 from benchmarks.loop import Loop, running_loop
 from benchmarks.report import report, say
+from benchmarks.synthetic import write_embeddings
+from tests.e2e.tiebreak_processes import TRAINER, wait_until
+
+WIDTH = 1280
+STEP = re.compile(r"^(\S+ \S+) DEBUG backend\.reconciler.*: project \d+: (\w+) took ([\d.]+) s$")
+CALL = re.compile(r"^(\S+ \S+) DEBUG backend\.labelstudio_http.*: (\w+) (\S+): \d+ in ([\d.]+) s$")
 
 
 def add_tasks(loop: Loop, project: int, count: int) -> None:
-    """Tasks beyond the number of digits show a digit again; an image is embedded once anyway."""
+    """Tasks of the digits, each at an address of its own, with made-up embeddings."""
+    log = loop.tiebreak.log
+    found = wait_until(lambda: re.search(r"the backbone is (\S+)", log(TRAINER)), 120)
     numbers = [n % DIGIT_COUNT for n in range(count)]
-    for start in range(0, count, 500):
-        loop.digits.add_tasks(project, numbers[start : start + 500])
+    uris = [f"{loop.digits.uri(n)}&copy={i // DIGIT_COUNT}" for i, n in enumerate(numbers)]
+    tasks = [{"data": {"image": uri}} for uri in uris]
+    classes = np.array([int(loop.digits.truth(task)) for task in tasks])
+    with closing(Store(f"sqlite:///{loop.tiebreak.data / 'tiebreak.db'}")) as store:
+        write_embeddings(store, uris, classes, found[1], WIDTH, np.random.default_rng(1))
+    for start in range(0, count, 1000):
+        loop.label_studio.admin.import_tasks(project, tasks[start : start + 1000])
 
 
 def least_certain(loop: Loop, project: int, task: int) -> tuple[str, bool]:
@@ -68,18 +91,57 @@ def labelled(loop: Loop, project: int) -> dict[int, bool]:
         page += 1
 
 
-def measure(loop: Loop, tasks: int, repeats: int) -> tuple[list[float], int]:
-    """Seconds of each repeat, and how many requests of people Label Studio failed."""
+def profile(log: str, since: float, until: float) -> dict[str, float]:
+    """Where the seconds between two moments went, by the trainer's own log: its steps that ended by
+    then, how much of each was waiting for Label Studio, and what Label Studio took for the push."""
+    found: dict[str, float] = {}
+    asked: list[tuple[float, float]] = []
+
+    def add(name: str, seconds: float) -> None:
+        found[name] = round(found.get(name, 0.0) + seconds, 3)
+
+    for line in log.splitlines():
+        if call := CALL.match(line):
+            ended, seconds = _moment(call[1]), float(call[4])
+            asked.append((ended, seconds))
+            if call[2] in ("POST", "PATCH") and since <= ended <= until:
+                add(f"push: {call[2]}", seconds)
+        elif step := STEP.match(line):
+            ended, seconds = _moment(step[1]), float(step[3])
+            inside = [each for each in asked if ended - seconds - 0.002 <= each[0] <= ended]
+            asked.clear()
+            if since <= ended - seconds + 0.002 and ended <= until:
+                add(step[2], seconds)
+                if inside:
+                    add(f"{step[2]}, of it Label Studio", sum(each[1] for each in inside))
+    return found
+
+
+def worked(pid: int) -> float:
+    """Seconds of the processors that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _moment(text: str) -> float:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f").timestamp()
+
+
+def measure(
+    loop: Loop, tasks: int, repeats: int
+) -> tuple[list[float], list[dict[str, float]], int]:
+    """Seconds of each repeat, where they went, and how many requests of people Label Studio
+    failed."""
     admin, digits = loop.label_studio.admin, loop.digits
     project = digits.create_project("Latency")
     add_tasks(loop, project, tasks)
     loop.tiebreak.connect(project)
-    say(f"{tasks} tasks are embedded")
+    say(f"{tasks} tasks are looked at")
     loop.tiebreak.settle(project, 900)
     errors = label(loop, project, 40)
     loop.tiebreak.wait(project, lambda s: s["version"] != "v0", 120)
     loop.tiebreak.settle(project, 120)
-    taken = []
+    taken, profiles = [], []
     for repeat in range(repeats):
         # Bring the count to one below a retraining, whatever it stands at.
         while True:
@@ -92,25 +154,29 @@ def measure(loop: Loop, tasks: int, repeats: int) -> tuple[list[float], int]:
         before = admin.get(f"/api/projects/{project}")["model_version"]
         task = admin.next_task(project)
         assert task is not None
-        started = time.perf_counter()
+        pid = loop.tiebreak.pid(TRAINER)
+        started, moment, before_it = time.perf_counter(), time.time(), worked(pid)
         admin.submit(task["id"], label=digits.truth(task))
         while admin.get(f"/api/projects/{project}")["model_version"] == before:
             time.sleep(0.02)
         served = admin.next_task(project)
-        seconds = time.perf_counter() - started
+        seconds, until = time.perf_counter() - started, time.time()
+        work = worked(pid) - before_it
         assert served is not None
         loop.tiebreak.settle(project, 120)
         version, right = least_certain(loop, project, served["id"])
         assert right, f"task {served['id']} is not the least certain of {version}"
         taken.append(round(seconds, 2))
+        found = profile(loop.tiebreak.log(TRAINER), moment, until)
+        profiles.append({"trainer's processor seconds": round(work, 2), **found})
         say(f"{repeat + 1}: {seconds:.2f} s until {version} served")
-    return taken, errors
+    return taken, profiles, errors
 
 
 def main() -> None:
     """Entry point."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--tasks", type=int, default=2000)
+    arguments.add_argument("--tasks", type=int, default=10_000)
     arguments.add_argument("--repeats", type=int, default=5)
     arguments.add_argument(
         "--slow-import",
@@ -118,15 +184,16 @@ def main() -> None:
         help="without Label Studio's flag that makes imports of predictions fast",
     )
     given = arguments.parse_args()
-    settings = {"TIEBREAK_GATE_MARGIN": "1", "TIEBREAK_LOG_LEVEL": "info"}
+    settings = {"TIEBREAK_GATE_MARGIN": "1", "TIEBREAK_LOG_LEVEL": "debug"}
     with running_loop(fast_import=not given.slow_import, **settings) as loop:
-        taken, errors = measure(loop, given.tasks, given.repeats)
+        taken, profiles, errors = measure(loop, given.tasks, given.repeats)
         report(
             {
                 "tasks": given.tasks,
                 "fast_import": not given.slow_import,
                 "seconds": taken,
                 "median": statistics.median(taken),
+                "profiles": profiles,
                 "failed_requests_of_people": errors,
             }
         )

@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from model.errors import ArgumentError
 
+_ROWS = 16_384
+"""Rows that are looked at together."""
+
 
 def finite_matrix(name: str, values: ArrayLike, *, width: int | None = None) -> NDArray[np.float64]:
     """``values`` as a finite (n, m) float64 array; m must be ``width`` where one is given."""
@@ -38,12 +41,14 @@ def embedding_matrix(embeddings: ArrayLike, width: int | None = None) -> NDArray
 
 def check_finite(name: str, matrix: NDArray[np.floating]) -> None:
     """ArgumentError for the first NaN or infinity in an (n, m) array."""
-    bad = ~np.isfinite(matrix)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise ArgumentError(
-            f"{name}[{row}, {column}] is {matrix[row, column]}; every value must be finite."
-        )
+    for start in range(0, len(matrix), _ROWS):
+        bad = ~np.isfinite(matrix[start : start + _ROWS])
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            raise ArgumentError(
+                f"{name}[{start + row}, {column}] is {matrix[start + row, column]}; every value "
+                "must be finite."
+            )
 
 
 def probability_matrix(

@@ -45,7 +45,8 @@ def find_leaders(
     one, and no image ever changes its group.
 
     Exact: pairs are ruled out by a bound, and the rest compared in double precision. It takes
-    n (m + n) / 2 products of 129 numbers, and memory of (m + n) times 129 and a few blocks.
+    n (m + n) / 2 products of 129 numbers, and memory of (m + n) times 129 and a few blocks; of n
+    up to 512 rows a few blocks alone.
 
     ArgumentError when an array is not finite (n, d) numbers of one width, or ``similarity`` is not
     in (0, 1].
@@ -64,13 +65,23 @@ class _Groups:
         self.before, self.rows, self.similarity = before, rows, similarity
         self.m, self.n = len(before), len(rows)
         total = self.m + self.n
-        axes = _axes(self.unit(np.arange(0, total, max(1, total // _SAMPLE))))
-        self.reduced = np.empty((total, axes.shape[1] + 1), dtype=np.float32)
-        for start in range(0, total, _COLUMNS):
-            block = np.arange(start, min(start + _COLUMNS, total))
-            self.reduced[block] = _reduce(self.unit(block), axes)
+        self.axes = _axes(self.unit(np.arange(0, total, max(1, total // _SAMPLE))))
+        # Leaders that are gone through once are reduced on the way, and never all in memory.
+        self.kept_from = self.m if self.n <= _ROWS else 0
+        kept = np.arange(self.kept_from, total)
+        self.kept = np.empty((len(kept), self.axes.shape[1] + 1), dtype=np.float32)
+        for start in range(0, len(kept), _COLUMNS):
+            part = slice(start, start + _COLUMNS)
+            self.kept[part] = _reduce(self.unit(kept[part]), self.axes)
         self.leads = np.zeros(total, dtype=np.bool_)
         self.leads[: self.m] = True
+
+    def reduced(self, positions: NDArray[np.int64]) -> Array:
+        """Rows at these positions, as :func:`_reduce` gives them; all before or all from the first
+        one that is kept on."""
+        if positions.size and positions[0] < self.kept_from:
+            return _reduce(self.unit(positions), self.axes)
+        return self.kept[positions - self.kept_from]
 
     def unit(self, positions: NDArray[np.int64]) -> Array:
         """Power-normalised rows at these positions of both arrays stacked."""
@@ -121,7 +132,7 @@ class _Groups:
         nearest, leader = np.zeros(len(block)), block.copy()
         for start in range(0, len(others), _COLUMNS):
             some = others[start : start + _COLUMNS]
-            bounds = self.reduced[block] @ self.reduced[some].T
+            bounds = self.reduced(block) @ self.reduced(some).T
             rows, columns = np.nonzero(bounds >= self.similarity - _SLACK)
             for pairs in range(0, len(rows), _PAIRS):
                 row, column = rows[pairs : pairs + _PAIRS], columns[pairs : pairs + _PAIRS]
@@ -136,7 +147,7 @@ class _Groups:
 
     def _near_in_block(self, block: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each row that may be near rows before it in the block, in order, and which these are."""
-        mine = self.reduced[block]
+        mine = self.reduced(block)
         near = np.tril(mine @ mine.T >= self.similarity - _SLACK, -1)
         for i in np.flatnonzero(near.any(axis=1)).tolist():
             yield i, np.flatnonzero(near[i])

@@ -31,6 +31,7 @@ from model.learner import Learner, ask, trainable_copy
 from model.pictures import LoadImage, Pictures
 from model.tuning import Cancelled, Material, TrainingDiverged, Tuning
 from model.validation import EpochReport
+from model.world import current_world
 
 __all__ = [
     "Cancelled",
@@ -77,6 +78,7 @@ def finetune(
     checkpoint: Path | None = None,
     on_progress: Callable[[FineTuneProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    on_saved: Callable[[Path], None] | None = None,
 ) -> FineTuned:
     """Fine-tune ``backbone`` on n images, each with a label of at least one control.
 
@@ -88,6 +90,13 @@ def finetune(
     ``on_progress``  is told about twice a second
     ``cancelled``    asked before each step; when it says yes, :class:`Cancelled` is raised
 
+    ``on_saved``     is told the folder of ``checkpoint`` whenever it holds a new state
+
+    In a process group (:mod:`model.world`) each process makes the same call; they share the work
+    of every batch, and each returns the same network. The first one alone writes and tells.
+    Batch normalisations that learn (``frozen_statistics=False``) measure over all processes on
+    GPUs, and over a process's own share on CPUs.
+
     ``backbone`` stays as it is. On one machine the same arguments give the same weights, however
     many ``workers`` there are.
 
@@ -96,7 +105,7 @@ def finetune(
     checkpoint cannot be written. What ``load_image`` raises is passed on.
     """
     n = _row_count(labels)
-    target = choose_device(device)
+    target, world = choose_device(device), current_world()
     split = np.random.default_rng([options.seed, 1])
     trained = ~validation_rows(labels, options.validation_share, split)
     questions = ask(labels, trained, target, weighted=options.balance == "weights")
@@ -110,10 +119,11 @@ def finetune(
         options,
         batch_size=batch_size,
         workers=_workers(target) if workers is None else workers,
-        teller=Teller(on_progress or (lambda _: None), options.epochs),
+        teller=Teller((world.leads and on_progress) or (lambda _: None), options.epochs),
         cancelled=cancelled or (lambda: False),
+        world=world,
     )
-    tuning.run(checkpoint, _digest(backbone, labels, options))
+    tuning.run(checkpoint, _digest(backbone, labels, options), on_saved or (lambda _: None))
     network = trainable_copy(backbone.network).cpu()
     network.load_state_dict(tuning.best)
     return FineTuned(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +14,9 @@ from torch import nn
 from model.backbones import Backbone
 from model.control_labels import ControlLabels, class_weights
 from model.crossfit import cross_fit
-from model.devices import half_precision, out_of_memory
+from model.devices import half_precision
 from model.embed import Normalise
 from model.folds import class_folds, flag_folds
-
-logger = logging.getLogger(__name__)
 
 FOLDS = 5
 Array = NDArray[np.float64]
@@ -78,7 +75,7 @@ class Learner(nn.Module):
             _zero_layer(backbone.width, question.columns.size) for question in questions
         )
         self.to(device).to(memory_format=torch.channels_last)
-        self.device = device
+        self.device, self.width = device, backbone.width
         self._normalise = Normalise(device)
         half = half_precision(device)
         # float16 would need its losses scaled, so where there is no bfloat16 it is 32 bits.
@@ -215,44 +212,3 @@ def _losses(question: Question, logits: torch.Tensor, wanted: torch.Tensor) -> t
         return each.mean(dim=1)
     logs = nn.functional.log_softmax(logits, dim=1)
     return -(wanted * logs * question.weights).sum(dim=1)
-
-
-class Stepper:
-    """Gradients of a batch within the memory there is: half as many images at once each time that
-    it runs out, for good. The step stays that of the whole batch."""
-
-    def __init__(self, learner: Learner, objective: Objective, batch_size: int) -> None:
-        self.learner, self.objective = learner, objective
-        self.at_once = batch_size
-
-    def gradients(
-        self, rows: NDArray[np.int64], pixels: torch.Tensor, generator: np.random.Generator
-    ) -> float:
-        """Leave the gradients of the batch's mean loss in the parameters; the loss."""
-        device = self.learner.device
-        pictures, partners, share = self.objective.mixed(pixels, generator)
-        own = torch.from_numpy(rows).to(device)
-        other = torch.from_numpy(rows[partners]).to(device)
-        while True:
-            try:
-                return self._gradients(own, other, pictures, share)
-            except RuntimeError as error:
-                if not out_of_memory(error) or self.at_once == 1:
-                    raise
-            self.at_once = (self.at_once + 1) // 2
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-            logger.warning("memory ran out; %d images at once from now on", self.at_once)
-
-    def _gradients(
-        self, own: torch.Tensor, other: torch.Tensor, pictures: torch.Tensor, share: float
-    ) -> float:
-        self.learner.zero_grad(set_to_none=True)
-        total = 0.0
-        for start in range(0, len(own), self.at_once):
-            part = slice(start, start + self.at_once)
-            logits = self.learner(pictures[part].to(self.learner.device))
-            loss = self.objective.loss(logits, own[part], other[part], share, 1 / len(own))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        return total

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from model.augment import augmented
 from model.embed import square_pixels
+from model.world import ALONE, World
 
 KEPT_BYTES = 1 << 30
 READERS = 4
@@ -85,21 +86,27 @@ def batches(
     transform: v2.Transform | None = None,
     seed: tuple[int, ...] = (0,),
     workers: int = 0,
+    world: World = ALONE,
 ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-    """The rows of each batch and their (b, 3, s, s) uint8 pictures, in the order of ``rows``.
+    """The rows of each batch and the (b, 3, s, s) uint8 pictures of this process's share of them,
+    in the order of ``rows``. A share without any row has the batch's first picture.
 
     What a picture becomes depends on ``seed`` and its place alone, not on ``workers`` (processes
-    that prepare batches ahead; 0 prepares them here).
+    that prepare batches ahead; 0 prepares them here) nor on ``world``.
     """
+    places = [
+        range(start, min(start + batch_size, len(rows)))
+        for start in range(0, len(rows), batch_size)
+    ]
     loader = DataLoader(
         _Seen(pictures, rows, transform, seed),
-        batch_size=batch_size,
+        batch_sampler=[list(batch[world.share(len(batch))] or batch[:1]) for batch in places],
         num_workers=workers,
         collate_fn=_stack,
         prefetch_factor=4 if workers else None,
     )
-    for start, pixels in zip(range(0, len(rows), batch_size), loader, strict=True):
-        yield rows[start : start + batch_size], pixels
+    for batch, pixels in zip(places, loader, strict=True):
+        yield rows[batch.start : batch.stop], pixels
 
 
 def _stack(pictures: Sequence[torch.Tensor]) -> torch.Tensor:

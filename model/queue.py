@@ -9,7 +9,7 @@ served last.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,17 +155,21 @@ def back_score(own: float) -> float:
     return round(_BACK + (_SPAN - _BACK) * own / _SPAN, _DECIMALS)
 
 
-def twins(groups: Sequence[Collection[str]], taken: Collection[str] = ()) -> NDArray[np.bool_]:
+def twins(groups: ArrayLike, taken: ArrayLike = ()) -> NDArray[np.bool_]:
     """(n,) which of n tasks show nothing but near-duplicates of what stands before them.
 
-    ``groups`` are those of each task's images, the first task's first; ``taken`` are groups that
-    need no further image. A task without any group is no twin.
+    ``groups`` (n, p) whole numbers: those of each task's images, the first task's first, -1 for
+    none; ``taken`` are groups that need no further image. A task without any group is no twin.
     """
-    seen, found = set(taken), np.zeros(len(groups), dtype=np.bool_)
-    for position, own in enumerate(groups):
-        found[position] = bool(own) and seen.issuperset(own)
-        seen.update(own)
-    return found
+    numbers = np.asarray(groups, dtype=np.int64)
+    if numbers.ndim != 2:
+        raise ArgumentError(f"groups has shape {numbers.shape}; (n, p) is needed.")
+    first, place = np.unique(numbers, return_index=True, return_inverse=True)[1:]
+    row = np.arange(len(numbers))[:, None]
+    seen = (first // max(1, numbers.shape[1]))[place].reshape(numbers.shape) < row
+    seen |= np.isin(numbers, np.asarray(taken, dtype=np.int64))
+    there = numbers >= 0
+    return np.asarray(there.any(axis=1) & (seen | ~there).all(axis=1))
 
 
 def _own_scores(own: ArrayLike) -> Array:

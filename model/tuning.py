@@ -18,7 +18,7 @@ from model.control_labels import ControlLabels, row_weights
 from model.errors import TiebreakError
 from model.finetune_options import FineTuneOptions
 from model.finetune_progress import Phase, Teller
-from model.learner import Learner, Objective, Question, Stepper, probe
+from model.learner import Learner, Objective, Question, probe
 from model.optimiser import (
     make_optimiser,
     optimiser_tensors,
@@ -28,7 +28,9 @@ from model.optimiser import (
     set_rates,
 )
 from model.pictures import Pictures, batches
+from model.stepper import Stepper
 from model.validation import EpochReport, features_of, judge_features
+from model.world import ALONE, World
 
 FEATURE_ROWS = 256
 MIRRORED_ROWS = 30
@@ -70,9 +72,10 @@ class Tuning:
         workers: int,
         teller: Teller,
         cancelled: Callable[[], bool],
+        world: World = ALONE,
     ) -> None:
         self.learner, self.material, self.options = learner, material, options
-        self.batch_size, self.workers = batch_size, workers
+        self.batch_size, self.workers, self.world = batch_size, workers, world
         self.teller, self._cancelled = teller, cancelled
         self._rows = np.flatnonzero(material.trained)
         self._watched = np.flatnonzero(~material.trained)
@@ -86,7 +89,7 @@ class Tuning:
         )
         self._optimiser = make_optimiser(options.optimiser, groups, options.momentum)
         objective = Objective(material.questions, options.label_smoothing, options.mixup)
-        self._stepper = Stepper(learner, objective, batch_size)
+        self._stepper = Stepper(learner, objective, batch_size, world)
         self.reports: list[EpochReport] = []
         self.best: dict[str, torch.Tensor] = {}
         self.augmentation = Augmentation("none")
@@ -96,18 +99,22 @@ class Tuning:
         """The epoch that did best on the watched rows; of equal ones the last."""
         return min(self.reports, key=lambda report: (report.loss, -report.epoch)).epoch
 
-    def run(self, checkpoint: Path | None, digest: str) -> None:
+    def run(self, checkpoint: Path | None, digest: str, on_saved: Callable[[Path], None]) -> None:
         """Every epoch that is still to do. ``digest`` tells whose a checkpoint is."""
         resumed = checkpoint is not None and self._restore(checkpoint, digest)
         pictures = self.material.pictures
         pictures.read_all(lambda row: self._at("reading images", row, pictures.n))
         if not resumed:
             self._prepare()
+        self._stepper.begin(moving_statistics=not self.options.frozen_statistics)
+        # What is dropped at random differs between the processes, which see different images.
+        own = (self.world.rank,) if self.world.rank else ()
         while not self._done():
-            if checkpoint is not None:
+            if checkpoint is not None and self.world.leads:
                 self._save(checkpoint, digest)
+                on_saved(checkpoint)
             started, epoch = time.monotonic(), len(self.reports)
-            with seeded(self.learner.device, (self.options.seed, 2, epoch)):
+            with seeded(self.learner.device, (self.options.seed, 2, epoch, *own)):
                 report = self._epoch(epoch)
             self._take(report, time.monotonic() - started)
             self.teller.tell("training", epoch, self._steps, self._steps, now=True)
@@ -132,8 +139,14 @@ class Tuning:
         for start in range(0, len(rows), FEATURE_ROWS):
             self._at("fitting the probe", start, len(rows))
             part = rows[start : start + FEATURE_ROWS]
-            found.append(features_of(self.learner, self.material.pictures, part, mirrored=mirrored))
+            found.append(self._features_of(part, mirrored=mirrored))
         return np.concatenate(found)
+
+    def _features_of(
+        self, rows: NDArray[np.int64], *, mirrored: bool = False
+    ) -> NDArray[np.float32]:
+        pictures = self.material.pictures
+        return features_of(self.learner, pictures, rows, mirrored=mirrored, world=self.world)
 
     def _suited_augmentation(self, right: float) -> Augmentation:
         name = self.options.augmentation
@@ -157,11 +170,12 @@ class Tuning:
             transform=self.augmentation.transform(),
             seed=(options.seed, 5, epoch),
             workers=self.workers,
+            world=ALONE if self._stepper.sees_whole_batches else self.world,
         )
         for step, (rows, pixels) in enumerate(seen):
             self._stop_if_cancelled()
-            if len(rows) == 1 and len(order) > 1:
-                continue  # batch normalisation has nothing to measure on one image
+            if self._is_too_small(len(rows)) and len(order) > 1:
+                continue
             losses.append(self._stepper.gradients(rows, pixels, generator))
             if not np.isfinite(losses[-1]):
                 raise TrainingDiverged(
@@ -172,7 +186,9 @@ class Tuning:
             set_rates(self._optimiser, rate_factor(done, steps, options.warmup_share))
             self._optimiser.step()
             self.teller.tell("training", epoch, step + 1, self._steps)
-        loss, right = self._judge(self._watched_features())
+        if not options.frozen_statistics:
+            self.world.align(self.learner)
+        loss, right = self._judge(self._features_of(self._watched))
         return EpochReport(epoch, float(np.mean(losses)), loss, right)
 
     def _order(self, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -181,11 +197,15 @@ class Tuning:
         weights = row_weights(self.material.labels, self.material.trained)[self._rows]
         return generator.choice(self._rows, size=len(self._rows), p=weights / weights.sum())
 
-    def _watched_features(self) -> NDArray[np.float32]:
-        return features_of(self.learner, self.material.pictures, self._watched)
+    def _is_too_small(self, rows: int) -> bool:
+        """Whether a batch normalisation that learns has nothing to measure, on one image."""
+        shares = 1 if self.options.frozen_statistics else self.world.size
+        return rows < 2 if shares == 1 else rows < 2 * shares
 
     def _judge(self, features: NDArray[np.float32]) -> tuple[float, float]:
-        return judge_features(self.learner, self.material.questions, self._watched, features)
+        found = judge_features(self.learner, self.material.questions, self._watched, features)
+        loss, right = self.world.agree(found, self.learner.device)
+        return loss, right
 
     def _take(self, report: EpochReport, seconds: float | None = None) -> None:
         self.reports.append(report)
@@ -226,7 +246,8 @@ class Tuning:
         self.reports = [EpochReport(**report) for report in description["reports"]]
         self.teller.epoch_done(self.reports[-1])
         self.teller.seconds_before = description["seconds"]
-        self._stepper.at_once = description["at_once"]
+        if self.world.size == 1:
+            self._stepper.at_once = description["at_once"]
         strength = self.options.augmentation_strength
         self.augmentation = augmentation(description["augmentation"], strength)
         return True

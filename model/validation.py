@@ -15,6 +15,7 @@ from model.crossfit import calibrated
 from model.learner import Learner, Question
 from model.metrics import accuracy, exact_match, log_loss
 from model.pictures import Pictures, batches
+from model.world import ALONE, World
 
 BATCH = 64
 
@@ -37,16 +38,21 @@ class EpochReport:
 
 
 def features_of(
-    learner: Learner, pictures: Pictures, rows: NDArray[np.int64], *, mirrored: bool = False
+    learner: Learner,
+    pictures: Pictures,
+    rows: NDArray[np.int64],
+    *,
+    mirrored: bool = False,
+    world: World = ALONE,
 ) -> NDArray[np.float32]:
-    """(n, width) features of rows, in evaluation mode."""
+    """(n, width) features of rows, in evaluation mode; each process computes its share."""
     learner.eval()
-    found = []
+    found = [np.empty((0, learner.width), dtype=np.float32)]
     with torch.inference_mode():
-        for _, pixels in batches(pictures, rows, BATCH):
+        for _, pixels in batches(pictures, rows[world.share(len(rows))], BATCH):
             seen = torch.flip(pixels, dims=[3]) if mirrored else pixels
             found.append(learner.features(seen).cpu().numpy())
-    return np.concatenate(found)
+    return world.gather(np.concatenate(found), len(rows), learner.device)
 
 
 def judge_features(

@@ -17,7 +17,7 @@ from backend.outlook import outlook_of
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import controls_of
-from backend.tables import ImageSource, Label, Project, TrainerProcess, Version
+from backend.tables import ImageSource, Label, Project, Task, TrainerProcess, Version
 from backend.task_rows import source_key
 from backend.version_metrics import OUTLOOK
 from model.head import HeadFit, fit_head
@@ -105,8 +105,11 @@ def _blemishes(tables: Tables) -> None:
             detail='"fox" is not among the choices',
         )
         session.add_all([tied, outside])
-        session.get_one(Project, 1).title = "Pets & owls"
-        session.get_one(Project, 1).waiting = "20 more labels for the next training"
+        for task in range(1, LABELLED + 1):
+            session.get_one(Task, (1, task)).annotations = 1
+        project = session.get_one(Project, 1)
+        project.title, project.served = "Pets & owls", "v3"
+        project.waiting = "20 more labels for the next training"
         session.add(TrainerProcess(owner="t", heartbeat_at=1e12))
 
 

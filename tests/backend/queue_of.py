@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from backend.champion import Champions
 from backend.ordering import make_order
 from backend.orders import newest_order
+from backend.predictions import Prediction
 from backend.push_plan import PushPlan, plan_push
 from backend.settings import Settings
 from backend.tables import Order, Task
@@ -36,18 +39,32 @@ def order_of(tables: Tables, settings: Settings) -> Order:
     return order or make_anew(tables, settings)
 
 
-def plan(tables: Tables, settings: Settings) -> PushPlan:
+@dataclass(frozen=True)
+class Planned:
+    """What Label Studio lacks, and all the predictions of it."""
+
+    plan: PushPlan
+    predictions: list[tuple[int, Prediction]]
+
+    @property
+    def name(self) -> str:
+        """What Label Studio calls the order."""
+        return self.plan.name
+
+
+def plan(tables: Tables, settings: Settings) -> Planned:
     """What Label Studio lacks."""
     order = order_of(tables, settings)
     with tables.store.read() as session:
         artifact = serving(tables, settings)
-        return plan_push(session, tables.project(), artifact, order, settings)
+        found = plan_push(session, tables.project(), artifact, order, settings)
+        return Planned(found, found.part(session, 0, len(found)))
 
 
-def pushed(tables: Tables, sent: PushPlan) -> None:
+def pushed(tables: Tables, sent: Planned) -> None:
     """Write down that Label Studio confirmed a plan."""
     with tables.store.write() as session:
         for task_id, prediction in sent.predictions:
             task = session.get_one(Task, (1, task_id))
-            task.pushed_version, task.pushed_order = sent.version, sent.order
+            task.pushed_version, task.pushed_order = sent.plan.version, sent.plan.order
             task.pushed_score = prediction.score

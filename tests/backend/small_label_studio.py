@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif address.path == "/api/webhooks/":
             self._json(studio.webhooks)
         elif address.path.startswith("/api/projects"):
-            self._json(studio.project)
+            self._json(studio.project | {"task_number": len(studio.tasks)})
         else:
             rows = studio.rows(parse_qs(address.query).get("query", ["{}"])[0])
             self._json({"tasks": rows, "total": len(rows)})

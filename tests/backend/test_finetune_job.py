@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -75,6 +76,20 @@ def test_a_killed_fine_tune_ends_as_an_undisturbed_one(fine_tuned: FineTuneProje
     fine_tuned.begin("second")
     assert outcome() == undisturbed
     assert not (fine_tuned.settings.data_dir / "finetunes" / "project-1").exists()
+
+
+def test_a_cluster_that_is_not_there_is_waited_for(fine_tuned: FineTuneProject) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    changes = {"engine": "ray", "ray_address": address}
+    fine_tuned.settings = fine_tuned.settings.model_copy(update=changes)
+    fine_tuned.begin("second")
+    fine_tuned.ask()
+    row = fine_tuned.go_on(lambda row: row.state == TRAINING and bool(row.reason))
+    assert f"The Ray cluster at {address} does not answer" in row.reason
+    assert (row.attempts, row.state) == (0, TRAINING)
+    assert row.retry_at > time.time()
 
 
 def test_a_child_ends_with_its_trainer(fine_tuned: FineTuneProject) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.ordering import Standing, batch_size, make_order, standing, why_due
+from backend.ordering import batch_size, make_order
 from backend.orders import (
     Latecomer,
     late_place,
@@ -21,6 +21,7 @@ from backend.orders import (
     wanted_name,
 )
 from backend.settings import Settings
+from backend.standing import Standing, count, standing, why_due
 from backend.store import Store
 from backend.sync import controls_of
 from backend.tables import Order, Project, Task, Version, order_name
@@ -371,7 +372,7 @@ def test_how_a_project_stands(tables: Tables, settings: Settings) -> None:
 
     def stands() -> Standing:
         with tables.store.read() as session:
-            return standing(session, tables.project(), settings, BACKBONE)
+            return standing(session, tables.project(), settings, count(session, 1, BACKBONE))
 
     share = settings.audit_share
     assert stands() == Standing(8, 7, False, "margin", share, share)
@@ -384,7 +385,8 @@ def test_how_a_project_stands(tables: Tables, settings: Settings) -> None:
         with tables.store.write() as session:
             session.add(_version(number, 10, {"measures": measures}))
         with tables.store.read() as session:
-            found = standing(session, tables.project(), tenth, BACKBONE).pace
+            counts = count(session, 1, BACKBONE)
+            found = standing(session, tables.project(), tenth, counts).pace
         assert found == pytest.approx(pace)
 
 
@@ -435,7 +437,11 @@ def test_a_batch_is_what_is_labelled_between_two_trainings(
 
 @given(st.dictionaries(st.integers(0, 2**62), st.floats(0, 0.999), max_size=40))
 def test_places_are_kept_whole(places: dict[int, float]) -> None:
-    assert places_of(_order(places=pack_places(places))) == places
+    ids = np.array(sorted(places), dtype=np.int64)
+    kept = places_of(_order(places=pack_places(ids, [places[int(t)] for t in ids])))
+    assert kept == places
+    assert np.array_equal(kept.at(ids), list(kept.values()))
+    assert np.isnan(kept.at(np.array([-1, 2**62 + 1]))).all()
 
 
 def test_an_order_without_places_has_none() -> None:
@@ -485,7 +491,7 @@ def test_latecomers_stand_between_their_neighbours(tables: Tables, settings: Set
     more = plan(tables, settings)
     order = order_of(tables, settings)
     places, late = places_of(order), {t: p.score for t, p in more.predictions}
-    assert more.order == 0
+    assert more.plan.order == 0
     assert places[4] < late[11] < places[3]
     assert places[8] < late[12] < places[7]
     assert 0.9 <= late[13] <= 0.999

@@ -17,6 +17,7 @@ from backend.pool import (
     count_images,
     embed_chunk,
     failed_images,
+    first_missing,
     from_bytes,
     to_bytes,
 )
@@ -24,7 +25,7 @@ from backend.settings import Settings
 from backend.tables import Embedding, ImageSource, TaskImage
 from backend.task_rows import source_key
 from backend.working_copies import WorkingCopies
-from tests.backend.conftest import Tables
+from tests.backend.conftest import BACKBONE, Tables
 from tests.backend.peers import shared_decoders
 
 
@@ -137,3 +138,13 @@ def test_a_lost_working_copy_is_made_again(pool: Pool, settings: Settings) -> No
 def test_vectors_come_back_as_they_were(rows: list[list[float]]) -> None:
     vectors = np.array(rows, dtype=np.float16).reshape(len(rows), 3 if rows else 0)
     assert np.array_equal(from_bytes([to_bytes(v) for v in vectors]), vectors)
+
+
+def test_the_search_for_the_next_image_goes_on_where_it_ended(tables: Tables) -> None:
+    for task in (1, 3, 4):
+        tables.task(task, np.eye(2, 16)[0])
+    tables.task(2)
+    tables.task(6)
+    with tables.store.read() as session:
+        found = [first_missing(session, 1, BACKBONE, begin) for begin in (0, 2, 3, 7)]
+    assert found == [2, 2, 6, None]

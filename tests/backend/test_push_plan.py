@@ -5,15 +5,16 @@ import hashlib
 import numpy as np
 import pytest
 
+from backend.labelstudio import LabelStudio
 from backend.lease import Leases
-from backend.push import Pace
-from backend.push_plan import PushPlan
+from backend.push import Pace, Pushing, push
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import ImageSource, Task, TaskImage
 from backend.training import train
 from model.audit import in_audit
 from tests.backend.conftest import BACKBONE, Tables, digest_of
+from tests.backend.prediction_keeper import PredictionKeeper
 from tests.backend.queue_of import plan, pushed
 
 
@@ -61,7 +62,8 @@ def test_the_unlabelled_are_pushed_in_order_and_audit_images_unticked(
 
 def test_only_what_is_missing_ispushed(learned: Tables, settings: Settings) -> None:
     pushed(learned, plan(learned, settings))
-    assert plan(learned, settings) == PushPlan(1, 0, [])
+    found = plan(learned, settings)
+    assert (found.name, found.predictions) == ("v1", [])
     learned.task(61, np.eye(3, 16)[0])
     learned.task(62)
     found = plan(learned, settings)
@@ -95,7 +97,7 @@ def test_an_image_that_is_mended_gets_its_place(learned: Tables, settings: Setti
     found = plan(learned, settings)
     assert [task_id for task_id, _ in found.predictions] == [40]
     assert found.predictions[0][1].score < 1
-    assert found.replaced == {40}
+    assert found.plan.replaced == {40}
 
 
 def test_a_task_without_an_image_is_served_last(learned: Tables, settings: Settings) -> None:
@@ -129,6 +131,57 @@ def test_an_image_found_broken_before_anything_is_learned_goes_last(
     found = plan(tables, settings)
     ((task_id, prediction),) = found.predictions
     assert (task_id, prediction.score, prediction.result) == (9, 1.0, [])
-    assert found.replaced == {9}
+    assert found.plan.replaced == {9}
     pushed(tables, found)
     assert plan(tables, settings).predictions == []
+
+
+def test_a_plan_gives_its_predictions_part_by_part(learned: Tables, settings: Settings) -> None:
+    _break_image(learned, 40)
+    whole = plan(learned, settings)
+    with learned.store.read() as session:
+        parts = [whole.plan.part(session, start, start + 7) for start in range(0, 30, 7)]
+    assert [pair for part in parts for pair in part] == whole.predictions
+    assert len(whole.plan) == len(whole.predictions) == 30
+
+
+def test_a_push_lets_new_labels_go_before_the_rest(
+    learned: Tables,
+    settings: Settings,
+    keeper: PredictionKeeper,
+    keeper_client: LabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.push.A_FEW", 7)
+    leases, waits = Leases(learned.store, "test", 30), [False, True, False, False, False]
+    pushing = Pushing(
+        learned.store, keeper_client, leases, Pace(), lambda _: None, lambda: waits.pop(0)
+    )
+    order = [task_id for task_id, _ in plan(learned, settings).predictions]
+    push(pushing, 1, plan(learned, settings).plan, head=5)
+    # The head, a few, and then something waits.
+    assert [task_id for task_id, _ in keeper.held] == order[:12]
+    assert keeper.orders_by == learned.project().served == "v1"
+    left = plan(learned, settings)
+    assert [task_id for task_id, _ in left.predictions] == order[12:]
+    push(pushing, 1, left.plan, head=5)
+    assert [task_id for task_id, _ in keeper.held] == order
+    assert len(plan(learned, settings).plan) == 0
+
+
+def test_a_slow_label_studio_gets_the_rest_in_one(
+    learned: Tables,
+    settings: Settings,
+    keeper: PredictionKeeper,
+    keeper_client: LabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.push.A_FEW", 7)
+    monkeypatch.setattr("backend.push.QUICK_SECONDS", 0.0)
+    sent: list[int] = []
+    keeper.while_storing = lambda: sent.append(len(keeper.held))
+    leases = Leases(learned.store, "test", 30)
+    pushing = Pushing(learned.store, keeper_client, leases, Pace(), lambda _: None, lambda: True)
+    push(pushing, 1, plan(learned, settings).plan, head=5)
+    assert sent == [0, 5]
+    assert len(keeper.held) == 30

@@ -27,7 +27,7 @@ def add_order(tables: Tables, version: int, number: int, places: dict[int, float
                 pace=0.1,
                 known=len(places),
                 picks=[],
-                places=pack_places(places),
+                places=pack_places(sorted(places), [places[t] for t in sorted(places)]),
                 scale={"queue": [[0.0, 0.5]]},
             )
         )

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from backend import troubles as troubles_of_steps
 from backend.attempts import Attempts
 from backend.errors import (
+    EngineError,
     LabelStudioError,
     LabelStudioNotFound,
     LabelStudioUnauthorized,
@@ -124,6 +125,38 @@ def test_new_labels_bring_it_back(
     no_more_waiting(store)
     loop.settle()
     assert troubles(store) == {}
+
+
+def test_a_cluster_that_is_gone_is_asked_until_it_is_back(
+    store: Store, small_label_studio: SmallLabelStudio, make_loop: MakeLoop
+) -> None:
+    class LonelyEngine(BrokenEngine):
+        def embed(self, images, backbone=None):  # type: ignore[no-untyped-def]
+            if self.broken:
+                raise EngineError("The cluster does not answer.", mend="Start its head.")
+            return super().embed(images, backbone)
+
+    fill(small_label_studio, 9, labelled=6)
+    loop = make_loop(LonelyEngine())
+    for failures in range(1, len(BACK_OFF) + 4):
+        loop.settle()
+        row = troubles(store)["embed_labelled"]
+        assert (row.failures, row.parked_at) == (failures, None)
+        wait = BACK_OFF[min(failures, len(BACK_OFF)) - 1]
+        assert row.retry_at - time.time() == pytest.approx(wait, abs=30)
+        no_more_waiting(store)
+    with store.read() as session:
+        status = project_status(session, session.get_one(Project, 1), 30)
+    assert [
+        trouble["sentence"] for trouble in status.troubles if "labelled" in trouble["step"]
+    ] == [
+        "Embedding the labelled images failed and is tried again: The cluster does not answer. "
+        "Start its head."
+    ]
+    loop.engine.broken = False  # type: ignore[attr-defined]
+    loop.settle()
+    assert troubles(store) == {}
+    assert loop.engine.embedded == 3  # the colours are three
 
 
 @pytest.mark.parametrize("change", ["label", "task", "config", "request", "time", "restart"])

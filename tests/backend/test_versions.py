@@ -13,8 +13,7 @@ from backend.hints import pending_look
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.projects import list_versions
-from backend.push import Pace, push, recover_push
-from backend.push_plan import PushPlan
+from backend.push import Pace, Pushing, push, recover_push
 from backend.settings import Settings
 from backend.store import MIGRATIONS, Store
 from backend.tables import Project, Version
@@ -31,7 +30,7 @@ from model.head import Head
 from tests.backend.conftest import SINGLE, Tables
 from tests.backend.databases import on_sqlite
 from tests.backend.prediction_keeper import PredictionKeeper
-from tests.backend.queue_of import make_anew, plan
+from tests.backend.queue_of import Planned, make_anew, plan
 from tests.backend.saved_versions import IDENTITY, embed_again, save_version
 
 
@@ -271,9 +270,10 @@ def test_a_training_that_began_before_a_rollback_is_done_again(
 
 
 def _push(
-    tables: Tables, client: LabelStudio, leases: Leases, settings: Settings, plan: PushPlan
+    tables: Tables, client: LabelStudio, leases: Leases, settings: Settings, plan: Planned
 ) -> None:
-    push(tables.store, client, leases, settings, 1, plan, Pace(), lambda _: None)
+    pushing = Pushing(tables.store, client, leases, Pace(), lambda _: None)
+    push(pushing, 1, plan.plan, settings.queue_head)
 
 
 def test_after_a_rollback_only_what_came_since_is_pushed(

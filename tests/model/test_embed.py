@@ -118,12 +118,14 @@ def test_close_to_float32(backbone: Backbone) -> None:
 
 def test_embedding_depends_on_its_batch_by_rounding_only(backbone: Backbone) -> None:
     images = noise(9)
-    whole = Embedder(backbone, device="cpu").embed(images).astype(np.float32)
+    whole = Embedder(backbone, device="cpu", runtime="torch").embed(images).astype(np.float32)
     span = np.abs(whole).max()
     for batch_size in (1, 2, 5):
-        parts = Embedder(backbone, device="cpu", batch_size=batch_size).embed(images)
+        parts = Embedder(backbone, device="cpu", batch_size=batch_size, runtime="torch").embed(
+            images
+        )
         np.testing.assert_allclose(parts, whole, atol=0.02 * span)
-    turned = Embedder(backbone, device="cpu").embed(images[::-1])
+    turned = Embedder(backbone, device="cpu", runtime="torch").embed(images[::-1])
     np.testing.assert_allclose(turned[::-1], whole, atol=0.02 * span)
 
 
@@ -145,14 +147,14 @@ def test_identity_and_width_are_the_backbones(backbone: Backbone) -> None:
 
 def test_batches_are_of_the_size_asked_for() -> None:
     network = Pool()
-    Embedder(pooling(network), device="cpu", batch_size=4).embed(noise(10))
+    Embedder(pooling(network), device="cpu", batch_size=4, runtime="torch").embed(noise(10))
     assert network.largest == 4
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     images = noise(23)
-    embedder = Embedder(pooling(SmallMemory()), device="cpu", batch_size=16)
-    wanted = Embedder(pooling(Pool()), device="cpu").embed(images)
+    embedder = Embedder(pooling(SmallMemory()), device="cpu", batch_size=16, runtime="torch")
+    wanted = Embedder(pooling(Pool()), device="cpu", runtime="torch").embed(images)
     np.testing.assert_array_equal(embedder.embed(images), wanted)
     assert embedder.batch_size == 4
 
@@ -161,12 +163,12 @@ def test_out_of_memory_for_a_single_image_is_raised() -> None:
     network = SmallMemory()
     network.limit = 0
     with pytest.raises(torch.OutOfMemoryError):
-        Embedder(pooling(network), device="cpu").embed(noise(3))
+        Embedder(pooling(network), device="cpu", runtime="torch").embed(noise(3))
 
 
 def test_overflow_in_16_bits_is_computed_again_in_32() -> None:
     red = Image.new("RGB", (5, 5), "red")
-    embeddings = Embedder(pooling(OverflowsInHalf()), device="cpu").embed([red])
+    embeddings = Embedder(pooling(OverflowsInHalf()), device="cpu", runtime="torch").embed([red])
     np.testing.assert_allclose(embeddings, [RED], rtol=1e-3)
 
 

@@ -32,6 +32,11 @@ OPTIONS = FineTuneOptions(
 
 @pytest.fixture
 def backbone() -> Backbone:
+    return small_backbone()
+
+
+def small_backbone() -> Backbone:
+    """A network of 8 features; the same weights each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = nn.Sequential(

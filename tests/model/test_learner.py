@@ -10,7 +10,8 @@ from torch import nn
 
 from model.backbones import Backbone
 from model.control_labels import ControlLabels
-from model.learner import Learner, Objective, Question, Stepper, ask, probe, trainable_copy
+from model.learner import Learner, Objective, Question, ask, probe, trainable_copy
+from model.stepper import Stepper
 
 CPU = torch.device("cpu")
 

@@ -226,10 +226,29 @@ def test_what_adds_nothing_stands_at_the_back():
 
 
 def test_twins_show_nothing_new():
-    groups = [("a",), ("b",), ("a",), (), ("b", "c"), ("a", "c"), ("d",), ()]
+    a, b, c, d, no = 7, 1, 0, 3, -1
+    groups = [(a, no), (b, no), (no, a), (no, no), (b, c), (a, c), (d, no), (no, no)]
     assert twins(groups).tolist() == [False, False, True, False, False, True, False, False]
-    assert np.flatnonzero(twins(groups, {"d", "b"})).tolist() == [1, 2, 5, 6]
-    assert twins([]).shape == (0,)
+    assert np.flatnonzero(twins(groups, [d, b])).tolist() == [1, 2, 5, 6]
+    assert twins(np.zeros((0, 1))).shape == (0,)
+    assert twins(np.zeros((2, 0))).tolist() == [False, False]
+    # Two pictures of one thing in the same task are no reason to pass over it.
+    assert twins([(a, a), (a, a)]).tolist() == [False, True]
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(-1, 4)] * 2), min_size=1, max_size=12),
+    st.frozensets(st.integers(0, 4)),
+)
+def test_twins_are_those_of_a_walk_along_the_line(
+    groups: list[tuple[int, int]], taken: frozenset[int]
+):
+    seen, expected = set(taken), []
+    for pair in groups:
+        own = {number for number in pair if number >= 0}
+        expected.append(bool(own) and own <= seen)
+        seen |= own
+    assert twins(groups, sorted(taken)).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@
   }
 
   async function again() {
+    clearTimeout(next);
     const warning = document.getElementById("unanswered");
     try {
       if (!document.hidden && !document.querySelector("dialog[open]")) await look();
@@ -50,7 +51,8 @@
       warning.textContent = `Tiebreak cannot be reached. What you see is as of ${since}.`;
       warning.hidden = false;
     }
-    setTimeout(again, seconds * 1000);
+    next = setTimeout(again, seconds * 1000);
   }
-  setTimeout(again, seconds * 1000);
+  let next = setTimeout(again, seconds * 1000);
+  document.addEventListener("tiebreak:look", again);
 })();

@@ -1,0 +1,148 @@
+"""Images on their way to their embeddings: fetched, decoded and embedded at the same time.
+
+While a group is embedded the next one is fetched and decoded. What is in memory is bounded however
+many images there are: :data:`AHEAD` for each worker, one group that is gathered and one that is
+embedded.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from backend.errors import ImageError
+from backend.images import ImageFetcher
+from backend.log_context import carried
+from backend.metrics import count_embedded
+from backend.working_copies import WorkingCopies
+
+log = logging.getLogger(__name__)
+
+AHEAD = 2
+"""Images under way, or ready and not yet taken, for each worker."""
+GROUP = 32
+"""Images embedded together."""
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+Embed = Callable[[Sequence[Image]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An image to be had; ``digest`` where its bytes were seen before."""
+
+    source: str
+    uri: str
+    task_id: int
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What became of an image: its bytes' digest and the picture, or why it cannot be had."""
+
+    source: str
+    digest: str | None
+    image: Image | None
+    error: ImageError | None
+
+
+@dataclass(frozen=True)
+class EmbeddedGroup:
+    """Images that were fetched together, and the embeddings by digest of those that can be had."""
+
+    fetched: Sequence[Fetched]
+    vectors: dict[str, NDArray[Any]]
+
+
+def embedded_groups(
+    wanted: Sequence[Wanted],
+    fetch: Callable[[Wanted], Fetched | None],
+    embed: Embed,
+    workers: int,
+    progress: Callable[[], None],
+) -> Iterator[EmbeddedGroup]:
+    """``wanted`` in groups, as they come; without those that ``fetch`` gives None for.
+
+    An error of ``embed`` or ``fetch`` is raised when what came before it has been taken.
+    """
+    with ThreadPoolExecutor(1, "embedding") as thread:
+        behind: Future[EmbeddedGroup] | None = None
+        try:
+            for group in _grouped(as_they_come(fetch, wanted, workers), progress):
+                ahead = thread.submit(carried(lambda each: _embedded(each, embed)), group)
+                before, behind = behind, ahead
+                if before is not None:
+                    yield before.result()
+        except Exception:
+            if behind is not None:
+                yield behind.result()
+            raise
+        if behind is not None:
+            yield behind.result()
+
+
+def as_they_come(
+    work: Callable[[Given], Result], given: Iterable[Given], workers: int
+) -> Iterator[Result]:
+    """What ``work`` makes of each, the first finished first: a slow one holds up nobody.
+
+    At most ``AHEAD * workers`` are under way or finished at a time.
+    """
+    rest = iter(given)
+    with ThreadPoolExecutor(workers) as threads:
+        carry = carried(work)
+        pending = {threads.submit(carry, each) for each in islice(rest, AHEAD * workers)}
+        while pending:
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            while finished:
+                yield finished.pop().result()
+                pending |= {threads.submit(carry, each) for each in islice(rest, 1)}
+
+
+def fetch_image(fetcher: ImageFetcher, copies: WorkingCopies, wanted: Wanted) -> Fetched:
+    """The image from its working copy, or else from its address."""
+    try:
+        if wanted.digest is not None and copies.has(wanted.digest):
+            return Fetched(wanted.source, wanted.digest, copies.open(wanted.digest), None)
+        digest, image = fetcher.fetch_image(wanted.uri, wanted.task_id)
+        return Fetched(wanted.source, digest, image, None)
+    except ImageError as error:
+        log.warning("task %d: no image: %s", wanted.task_id, error)
+        return Fetched(wanted.source, None, None, error)
+
+
+def _grouped(
+    results: Iterator[Fetched | None], progress: Callable[[], None]
+) -> Iterator[list[Fetched]]:
+    group: list[Fetched] = []
+    for result in results:
+        progress()
+        if result is not None:
+            group.append(result)
+        if len(group) == GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _embedded(group: Sequence[Fetched], embed: Embed) -> EmbeddedGroup:
+    images = {each.digest: each.image for each in group if each.digest and each.image is not None}
+    # The pictures are let go of: what waits to be written down is small.
+    fetched = [Fetched(each.source, each.digest, None, each.error) for each in group]
+    if not images:
+        return EmbeddedGroup(fetched, {})
+    began = time.perf_counter()
+    vectors = embed(list(images.values()))
+    count_embedded(len(images), time.perf_counter() - began)
+    return EmbeddedGroup(fetched, dict(zip(images, vectors, strict=True)))

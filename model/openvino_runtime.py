@@ -1,0 +1,168 @@
+"""A network on CPUs by OpenVINO: several times as fast as eager torch.
+
+The network is traced, and normalisation is made a part of it, so that pixels go in as they are. On
+CPUs with bfloat16 instructions it computes in 16 bits.
+
+Each request carries one image and has one core to itself, and as many run at a time as there are
+cores: docs/performance.md has what larger batches and other splits cost. So an embedding does not
+depend on the images beside it.
+
+OpenVINO reports its use over the network through a package of its own, which is kept from being
+imported.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.normalise import Normalise
+
+EQUAL, SIMILAR = 0.999, 0.97
+"""Least cosine similarity to torch's embeddings, of images of noise: of the converted network in 32
+bits, or it is not run here, and in 16 bits, or it is run in 32. Noise is harder than photos."""
+
+
+class CannotRun(Exception):
+    """The network cannot be run by OpenVINO, or gives something else than in torch."""
+
+
+class OpenVinoRuntime:
+    """Runs one network on all cores that torch may use; may be shared by threads.
+
+    Later changes of the network's weights are not followed. :class:`CannotRun` says why not.
+    """
+
+    def __init__(self, network: torch.nn.Module, side: int, width: int) -> None:
+        self._width = width
+        self._lock = threading.Lock()
+        self._exact: _Streams | None = None
+        try:
+            openvino = import_openvino()
+            self._model = converted(openvino, network, side)
+            self._core = openvino.Core()
+            different = self._choose_type(network, side)
+        # Converters raise nearly anything at what they do not know.
+        except Exception as error:
+            why = next(iter(str(error).splitlines()), "")
+            raise CannotRun(f"{type(error).__name__}: {why}") from error
+        if different:
+            raise CannotRun("its embeddings differ from torch's")
+
+    def run(self, squares: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """n pictures of (s, s, 3) uint8 -> (n, width)."""
+        return self._fast.run(squares)
+
+    def run_in_32_bits(self, squares: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """The same without rounding to 16 bits."""
+        with self._lock:
+            self._exact = self._exact or self._compiled("f32")
+        return self._exact.run(squares)
+
+    def _choose_type(self, network: torch.nn.Module, side: int) -> bool:
+        """Choose between 16 and 32 bits; whether even 32 are something else than in torch."""
+        noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+        with torch.inference_mode():
+            wanted = _with_pixels(network)(torch.from_numpy(noise)).numpy()
+        self._exact = self._fast = self._compiled("f32")
+        if not _similar(self._exact.run(noise), wanted, EQUAL):
+            return True
+        if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            fast = self._compiled("bf16")
+            if _similar(fast.run(noise), wanted, SIMILAR):
+                self._fast, self._exact = fast, None  # the other one is rarely needed
+        return False
+
+    def _compiled(self, number_type: str) -> _Streams:
+        threads = torch.get_num_threads()
+        # Not pinned: decoders and other processes have the same cores.
+        settings = {
+            "INFERENCE_PRECISION_HINT": number_type,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = self._core.compile_model(self._model, "CPU", settings)
+        return _Streams([compiled.create_infer_request() for _ in range(threads)], self._width)
+
+
+class _Streams:
+    """A compiled network that takes as many images at a time as it has requests."""
+
+    def __init__(self, requests: list[Any], width: int) -> None:
+        self._width = width
+        self._threads = ThreadPoolExecutor(len(requests), "openvino")
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for request in requests:
+            self._free.put(request)
+
+    def run(self, squares: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """n pictures of (s, s, 3) uint8 -> (n, width)."""
+        rows = list(self._threads.map(self._one, squares))
+        return np.stack(rows) if rows else np.empty((0, self._width), np.float32)
+
+    def _one(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
+        request = self._free.get()
+        try:
+            request.infer(square[np.newaxis])
+            found: NDArray[np.float32] = request.get_output_tensor().data[0].copy()
+            return found
+        finally:
+            self._free.put(request)
+
+
+def _similar(given: NDArray[np.float32], wanted: NDArray[np.float32], least: float) -> bool:
+    """Whether rows are. Neither not-a-number nor nothing at all is similar."""
+    left, right = given.astype(np.float64), wanted.astype(np.float64)
+    products = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return bool(np.all((left * right).sum(1) > least * products))
+
+
+def import_openvino() -> Any:
+    """The package, without what it reports. ImportError where it is not installed."""
+    # With None in its place an import fails, and OpenVINO goes on without.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import openvino
+
+    return openvino
+
+
+def converted(openvino: Any, network: torch.nn.Module, side: int) -> Any:
+    """OpenVINO's model of a network: (1, s, s, 3) uint8 -> (1, width) float32."""
+    example = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # tracing is deprecated, and what replaces it is slow
+        # Not by OpenVINO, which traces twice more to compare: the embeddings are compared here.
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            _with_pixels(network), example, check_trace=False
+        )
+        # Its own copy of the weights: shared ones would be tensors that its threads give back.
+        model = openvino.convert_model(traced, example_input=example, share_weights=False)
+    model.reshape([1, side, side, 3])
+    return model
+
+
+def _with_pixels(network: torch.nn.Module) -> torch.nn.Module:
+    return torch.nn.Sequential(_Pixels(), network).eval()
+
+
+class _Pixels(torch.nn.Module):
+    """(n, s, s, 3) uint8 -> (n, 3, s, s) float32, as the networks of torchvision take it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._normalise = Normalise(torch.device("cpu"))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self._normalise(pixels.permute(0, 3, 1, 2))
