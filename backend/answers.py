@@ -12,6 +12,7 @@ from backend.projects import ProjectStatus, VersionJson
 
 VERSION = r"^v[0-9]+$"
 ORDER = r"^v[0-9]+(\.[0-9]+)?$"
+DIGEST = r"^[0-9a-f]{64}$"
 VersionName = Annotated[str, Field(pattern=VERSION)]
 
 
@@ -198,6 +199,46 @@ class QualityAnswer(Answer):
     agreement: list[AgreementAnswer]
     seconds: SecondsAnswer
     drift: list[DriftAnswer]
+
+
+class LikelyClass(Answer):
+    """A class and its calibrated probability."""
+
+    name: str
+    probability: float = Field(ge=0, le=1)
+
+
+class NearestAnswer(Answer):
+    """A labelled image that the model finds alike."""
+
+    task: int
+    digest: str = Field(pattern=DIGEST)
+    choices: list[str]
+    similarity: float
+
+
+class ExplanationAnswer(Answer):
+    """What a version says of an image, and where it sees it."""
+
+    digest: str = Field(pattern=DIGEST, description="SHA-256 of the image, for /images")
+    version: VersionName
+    control: str
+    multiple: bool
+    label: str = Field(description="The likeliest class")
+    confidence: float = Field(ge=0, le=1, description="Its probability")
+    top: list[LikelyClass] = Field(min_length=1, max_length=5)
+    explained: str = Field(description="The class that the layers are about")
+    fit: float = Field(le=1.0001, description="R² of LIME's linear model")
+    superpixels: str = Field(pattern="^data:image/png;base64,", description="LIME's layer")
+    heat: str = Field(pattern="^data:image/png;base64,", description="Grad-CAM's layer")
+    nearest: list[NearestAnswer]
+
+
+class NewTaskAnswer(Answer):
+    """The labelled task that was made in Label Studio."""
+
+    task: int
+    training: bool = Field(description="Whether a training was asked for")
 
 
 class DescriptionAnswer(BaseModel):

@@ -12,6 +12,8 @@ from backend import (
     pages,
     project_page,
     protocol,
+    queue_page,
+    try_page,
     versions_page,
 )
 from backend.doors import close_doors
@@ -32,6 +34,8 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(api.bp)
     app.register_blueprint(pages.bp)
     app.register_blueprint(project_page.bp)
+    app.register_blueprint(queue_page.bp)
+    app.register_blueprint(try_page.bp)
     app.register_blueprint(versions_page.bp)
     app.register_blueprint(dataset_page.bp)
     app.register_blueprint(thumbnails.bp)

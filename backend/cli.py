@@ -14,6 +14,7 @@ import typer
 from backend.cli_auto_label import app as auto_labels
 from backend.cli_doctor import app as doctors
 from backend.cli_experiments import app as experiments
+from backend.cli_explain import app as explanations
 from backend.cli_export import app as exports
 from backend.cli_password import app as passwords
 from backend.cli_project import ProjectArgument, find_project, open_store
@@ -180,6 +181,7 @@ app.add_typer(doctors)
 app.add_typer(experiments)
 app.add_typer(simulations)
 app.add_typer(exports)
+app.add_typer(explanations)
 
 
 def main() -> None:

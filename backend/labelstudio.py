@@ -14,6 +14,7 @@ from typing import Any
 from backend.labelstudio_annotations import AnnotationCalls
 from backend.labelstudio_connect import ConnectCalls
 from backend.labelstudio_http import Transport
+from backend.labelstudio_labelled import LabelledCalls
 from backend.labelstudio_predictions import PredictionCalls
 from backend.labelstudio_projects import ProjectCalls
 from backend.labelstudio_types import Backend, Project, Task, View, Webhook
@@ -21,7 +22,7 @@ from backend.labelstudio_types import Backend, Project, Task, View, Webhook
 __all__ = ["Backend", "LabelStudio", "Project", "Task", "View", "Webhook"]
 
 
-class LabelStudio(ProjectCalls, PredictionCalls, AnnotationCalls, ConnectCalls):
+class LabelStudio(ProjectCalls, PredictionCalls, AnnotationCalls, LabelledCalls, ConnectCalls):
     """One Label Studio, seen by the user of one token. Safe to share between threads.
 
     ``url`` may have a sub-path. ``api_key`` is a legacy or a personal access token; it is sent to

@@ -147,6 +147,23 @@ class TrainPayload(Payload):
     ]
 
 
+class ExplainPayload(Payload):
+    """Body of ``POST /api/projects/<project_id>/explain``."""
+
+    uri: Text = Field(min_length=1)
+    control: Text | None = Field(None, max_length=255)
+    class_name: Text | None = Field(None, alias="class", max_length=10_000)
+
+
+class NewTaskPayload(Payload):
+    """Body of ``POST /api/projects/<project_id>/tasks``: an image, and the choices for it."""
+
+    uri: Text = Field(min_length=1)
+    name: Text = Field("", max_length=1000)
+    choices: dict[Text, list[Text]] = Field(min_length=1, max_length=100)
+    train: bool = False
+
+
 VersionText = Annotated[Text, Field(pattern=r"^v[0-9]{1,9}$")]
 
 

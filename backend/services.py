@@ -9,23 +9,27 @@ from flask import current_app
 
 from backend.champion import Champions
 from backend.engine import LocalEngine
+from backend.explainer import Explainer
 from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.predictor import Predictor
 from backend.settings import Settings, label_studio_access
 from backend.shared_files import shared_files
 from backend.store import Store
+from backend.trials import Trials
 from backend.working_copies import WorkingCopies, working_copies
 
 
 @dataclass(frozen=True)
 class Services:
-    """The database, the predictor, the working copies and the settings of an app."""
+    """The database, the settings, the working copies, and what predicts and explains, of an app."""
 
     settings: Settings
     store: Store
     predictor: Predictor
     copies: WorkingCopies
+    champions: Champions
+    trials: Trials
 
 
 def make_services(settings: Settings) -> Services:
@@ -34,15 +38,12 @@ def make_services(settings: Settings) -> Services:
     store = Store(settings.database_address)
     store.migrate()
     copies = working_copies(settings)
-    predictor = Predictor(
-        settings,
-        store,
-        Champions(store, settings.data_dir, shared_files(settings)),
-        ImageFetcher(settings, LabelStudio(url, api_key, settings.label_studio_timeout)),
-        copies,
-        LocalEngine(settings),
-    )
-    return Services(settings, store, predictor, copies)
+    client = LabelStudio(url, api_key, settings.label_studio_timeout)
+    champions = Champions(store, settings.data_dir, shared_files(settings))
+    fetcher, engine = ImageFetcher(settings, client), LocalEngine(settings)
+    predictor = Predictor(settings, store, champions, fetcher, copies, engine)
+    trials = Trials(settings, store, fetcher, Explainer(settings, store, champions, engine), client)
+    return Services(settings, store, predictor, copies, champions, trials)
 
 
 def services() -> Services:

@@ -37,12 +37,13 @@ def settings_in(folder: Path, *, database_url: str | None = None, **others: Any)
 
 @contextlib.contextmanager
 def client_of(settings: Settings) -> Iterator[FlaskClient]:
-    """A client that logs in to an app of its own, whose database is closed in the end."""
+    """A client that logs in to an app of its own, which is closed in the end."""
     app = create_app(settings)
     try:
         with logged_in(app) as client:
             yield client
     finally:
+        app.extensions["tiebreak"].trials.close()
         app.extensions["tiebreak"].store.close()
 
 

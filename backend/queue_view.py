@@ -1,0 +1,166 @@
+"""The next images in the queue, what the model says of each, and why it stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.groups import groups_of_tasks, known_images
+from backend.label_config import Control
+from backend.orders import RANDOM, newest_order, places_of
+from backend.predictions import current_classes, head_of
+from backend.sync import controls_of
+from backend.tables import ImageSource, Order, Project, Task, TaskImage
+from model.artifact import Artifact
+from model.audit import in_audit
+from model.queue import LAST_SCORE, back_score
+
+AUDIT = "audit image: it measures the model, so what the model says is not shown"
+BROKEN = "its image cannot be had"
+SKIPPED = "somebody skipped it"
+TWIN = "at the back: nearly the same as an image before it"
+UNCERTAIN = "the model is unsure of it"
+BY_CHANCE = "drawn by chance"
+UNLEARNED = "drawn by chance: nothing is learned yet"
+LATE = "new: it has its place with the next order"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A task in the queue.
+
+    ``place``    1 for the next one
+    ``digest``   SHA-256 of its first image; None where that is not known
+    ``likely``   for each control that is learned its name and the two likeliest classes with their
+                 probabilities; empty for audit images, which people judge for themselves
+    ``why``      why it stands there
+    """
+
+    place: int
+    task: int
+    digest: str | None
+    likely: list[tuple[str, list[tuple[str, float]]]]
+    why: str
+
+
+def next_in_queue(
+    session: Session,
+    project: Project,
+    artifact: Artifact | None,
+    audit_share: float,
+    most: int,
+) -> list[Waiting]:
+    """The first ``most`` tasks of the order that Label Studio has or gets next, in its order."""
+    order = newest_order(session, project.id, artifact.version if artifact else 0)
+    scores = _scores(session, project.id, order)
+    tasks = sorted(scores, key=lambda task: (scores[task], task))[:most]
+    rows = session.scalars(select(Task).where(Task.project_id == project.id, Task.id.in_(tasks)))
+    states = {row.id: row for row in rows}
+    groups = groups_of_tasks(session, project.id, tasks)
+    controls = controls_of(project)
+    audit = {
+        task
+        for task, leaders in groups.items()
+        if any(in_audit(leader, audit_share) for leader in leaders.values())
+    }
+    shown = [task for task in tasks if task not in audit]
+    likely = _likely(session, project.id, artifact, controls, shown)
+    digests = _digests(session, project.id, tasks)
+    picks = {task: number for number, task in enumerate(order.picks if order else (), start=1)}
+    return [
+        Waiting(
+            place,
+            task,
+            digests.get(task),
+            likely.get(task, []),
+            _why(order, states[task], scores[task], picks.get(task), task in audit),
+        )
+        for place, task in enumerate(tasks, start=1)
+    ]
+
+
+def _scores(session: Session, project_id: int, order: Order | None) -> dict[int, float]:
+    """Task → its score: what Label Studio holds of the order, or else its place in it."""
+    columns = (Task.id, Task.pushed_version, Task.pushed_order, Task.pushed_score)
+    rows = session.execute(select(*columns).where(Task.project_id == project_id, ~Task.is_labeled))
+    places, current = places_of(order), (order.version, order.number) if order else None
+    found = {}
+    for task, version, number, score in rows:
+        if score is not None and (version, number) == current:
+            found[task] = score
+        elif task in places:
+            found[task] = places[task]
+    return found
+
+
+def _why(order: Order | None, task: Task, score: float, pick: int | None, audit: bool) -> str:
+    reasons = (
+        (score == LAST_SCORE, BROKEN),
+        (task.skips > 0 and task.annotations == 0, SKIPPED),
+        (score >= back_score(0.0), TWIN),
+        (audit, AUDIT),
+        (order is not None and order.version == 0 and pick is None, UNLEARNED),
+        (pick is not None and order is not None, _picked(order, pick)),
+        (order is not None and order.strategy == RANDOM, BY_CHANCE),
+    )
+    return next((why for holds, why in reasons if holds), UNCERTAIN)
+
+
+def _picked(order: Order | None, pick: int | None) -> str:
+    strategy = order.strategy if order else ""
+    if strategy == RANDOM:
+        return BY_CHANCE
+    return f"picked by the strategy {strategy}, as number {pick}"
+
+
+def _likely(
+    session: Session,
+    project_id: int,
+    artifact: Artifact | None,
+    controls: Sequence[Control],
+    tasks: Sequence[int],
+) -> dict[int, list[tuple[str, list[tuple[str, float]]]]]:
+    found: dict[int, list[tuple[str, list[tuple[str, float]]]]] = {}
+    for control in controls:
+        head = head_of(artifact, control) if artifact else None
+        if artifact is None or head is None:
+            continue
+        known = known_images(
+            session,
+            project_id,
+            control.data_key,
+            artifact.backbone,
+            TaskImage.task_id.in_(tasks),
+        )
+        if not len(known.task_ids):
+            continue
+        classes, probabilities = current_classes(head, control, known.embeddings)
+        for task, row in zip(known.task_ids.tolist(), probabilities, strict=True):
+            found.setdefault(task, []).append((control.name, _two(classes, row)))
+    return found
+
+
+def _two(classes: Sequence[str], probabilities: Any) -> list[tuple[str, float]]:
+    """The two likeliest classes, the likeliest first."""
+    first = np.argsort(-probabilities, kind="stable")[:2]
+    return [(classes[i], float(probabilities[i])) for i in first.tolist()]
+
+
+def _digests(session: Session, project_id: int, tasks: Sequence[int]) -> Mapping[int, str]:
+    """Task → the SHA-256 of its first image by data key, where it is known."""
+    rows = session.execute(
+        select(TaskImage.task_id, ImageSource.digest)
+        .join(ImageSource, ImageSource.source == TaskImage.source)
+        .where(
+            TaskImage.project_id == project_id,
+            TaskImage.task_id.in_(tasks),
+            ImageSource.digest.is_not(None),
+        )
+        .order_by(TaskImage.data_key.desc())
+    )
+    return {task: digest for task, digest in rows if digest is not None}
