@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.errors import SetupError
-from backend.groups import KnownImages
-from backend.known_tasks import known_tasks
+from backend.groups import KnownImages, known_images
+from backend.known_tasks import TaskStates, task_states
 from backend.label_config import Control
 from backend.predictions import current_classes, head_of
 from backend.settings import Settings
@@ -96,8 +95,7 @@ def make_plan(
     control = the_control(project)
     head = head_of(artifact, control)
     share = settings.audit_share
-    known = known_tasks(session, project, [control], artifact.backbone, share)
-    images = known.images[control.data_key]
+    images = known_images(session, project.id, control.data_key, artifact.backbone)
     classes: list[str] = []
     if head is not None and len(images.task_ids):
         classes, said = current_classes(head, control, images.embeddings)
@@ -107,9 +105,11 @@ def make_plan(
             mend=f"Label more images, or run tiebreak train {project.id}.",
         )
     sureness, predicted = said.max(axis=1).astype(np.float64), said.argmax(axis=1)
-    audit, free = images.in_audit(share), _free(known.states, images)
+    audit, free = images.in_audit(share), _free(task_states(session, project.id), images)
     truth = _truth(session, project.id, control, images, classes)
-    checked = np.array([in_check(leader, settings.check_share) for leader in images.leaders])
+    checked = np.array(
+        [in_check(leader.decode(), settings.check_share) for leader in images.leaders]
+    )
     right = truth == predicted
     stands = _by_group(images, audit & (truth >= -1), sureness, predicted, right)
     others = _by_group(images, free & ~audit & ~checked, sureness, predicted, right)
@@ -154,11 +154,10 @@ def _promises(
     )
 
 
-def _free(states: Any, images: KnownImages) -> NDArray[np.bool_]:
+def _free(states: TaskStates, images: KnownImages) -> NDArray[np.bool_]:
     """(n,) whose task nobody has labelled or skipped."""
-    rows = (states[int(task_id)] for task_id in images.task_ids)
-    found = [not (one.annotations or one.skips or one.is_labeled) for one in rows]
-    return np.array(found, dtype=np.bool_)
+    rows = states.rows(images.task_ids)
+    return np.asarray((rows.annotations == 0) & (rows.skips == 0) & ~rows.is_labeled)
 
 
 def _truth(
@@ -185,7 +184,7 @@ def _by_group(
     right: NDArray[np.bool_],
 ) -> _Rows:
     """The groups with an image among ``rows``; one is right when all of its images are."""
-    chosen: dict[str, int] = {}
+    chosen: dict[bytes, int] = {}
     wrong = set()
     for i in np.flatnonzero(rows).tolist():
         leader = images.leaders[i]

@@ -43,7 +43,8 @@ def nearest_labelled(
     )
     choices = {task_id: list(chosen) for task_id, chosen in session.execute(labels)}
     labelled = TaskImage.task_id.in_(labels.with_only_columns(Label.task_id))
-    known = known_images(session, project_id, control.data_key, backbone, labelled)
+    key = control.data_key
+    known = known_images(session, project_id, key, backbone, labelled, with_digests=True)
     if not len(known.task_ids):
         return []
     similar = power_normalise(known.embeddings) @ power_normalise(embedding[None])[0]
@@ -51,7 +52,7 @@ def nearest_labelled(
     for row in np.argsort(-similar, kind="stable"):
         if len(found) == count:
             break
-        task, digest = int(known.task_ids[row]), known.digests[row]
+        task, digest = int(known.task_ids[row]), known.digests[row].decode()
         said = round(float(similar[row]), 6)
         found.setdefault(digest, Neighbour(task, digest, choices[task], said))
     return list(found.values())

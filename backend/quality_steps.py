@@ -90,9 +90,9 @@ def _images(session: Session, project: Project, backbone: str) -> dict[str, Know
 
 def _drift(known: KnownImages, seed: int) -> dict[str, Any]:
     """The newest images against others, one of each group of near-duplicates, by task number."""
-    if not known.leaders:
+    if not len(known.leaders):
         return asdict(Drift(None, None, None, 0, 0))
-    first = np.unique(np.array(known.leaders, dtype="U64"), return_index=True)[1]
+    first = np.unique(known.leaders, return_index=True)[1]
     rows = known.embeddings[np.sort(first)]
     new = min(MOST_IMAGES, int(len(rows) * NEW_SHARE))
     return asdict(drift(_drawn(rows[: len(rows) - new], seed), rows[len(rows) - new :], seed=seed))

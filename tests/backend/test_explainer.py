@@ -77,6 +77,7 @@ def file(explained: ExplainedProject, tmp_path: Path, monkeypatch: pytest.Monkey
     settings = explained.settings
     monkeypatch.setenv("TIEBREAK_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("TIEBREAK_BACKBONE", settings.backbone)
+    monkeypatch.setenv("TIEBREAK_RUNTIME", settings.runtime)
     monkeypatch.setenv("TIEBREAK_INPUT_SIZE", str(settings.input_size))
     monkeypatch.setenv("TIEBREAK_WEIGHTS_DIR", str(settings.weights_dir))
     if settings.database_url:
