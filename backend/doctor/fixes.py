@@ -36,7 +36,9 @@ def fix(
             try:
                 done += [f"{where}{sentence}" for sentence in mend(exam)]
             except (TiebreakError, OSError, Skipped) as error:
-                done.append(f"{where}{name} could not be mended: {error}")
+                mend_by_hand = getattr(error, "mend", "")
+                said = f"{getattr(error, 'message', error)} {mend_by_hand}".strip()
+                done.append(f"{where}{name} could not be mended: {said}")
             finally:
                 exam.close()
     return [scrubbed(sentence) for sentence in done]
