@@ -108,7 +108,7 @@ def test_every_runtime_says_what_the_server_says(
 ) -> None:
     project, folder, _ = exported
     # In 16 bits, as some CPUs and GPUs count, it says nearly the same; what is wanted is exactly.
-    monkeypatch.setattr("model.embed.half_precision", lambda device: None)
+    monkeypatch.setattr("model.torch_runtime.half_precision", lambda device: None)
     served = _served(project)
     pixels = pixels_of(photos())
     by_onnx, by_openvino = _by_onnxruntime(folder, pixels), _by_openvino(folder, pixels)
