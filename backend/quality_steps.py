@@ -22,7 +22,7 @@ from backend import clock
 from backend.groups import KnownImages, known_images
 from backend.suspicious import check_labels, looked_at
 from backend.sync import controls_of
-from backend.tables import ImageGroup, Label, Project, QualityCheck, Vote
+from backend.tables import Label, Project, QualityCheck, Vote
 from backend.task_rows import AGREED
 from backend.tools import Tools
 from model.drift import Drift, drift
@@ -78,8 +78,7 @@ def _mark(session: Session, project: Project) -> str:
     """Digest of what a check depends on. Labels count once a training has seen them."""
     labels = select(func.count()).where(Label.project_id == project.id, Label.status != AGREED)
     votes = select(func.count()).where(Vote.project_id == project.id)
-    groups = select(func.count()).where(ImageGroup.project_id == project.id)
-    seen: list[Any] = [session.scalar(query) for query in (labels, votes, groups)]
+    seen: list[Any] = [session.scalar(query) for query in (labels, votes)]
     return hashlib.sha256(json.dumps([project.attempted, *seen]).encode()).hexdigest()
 
 

@@ -19,6 +19,7 @@ import threading
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class OpenVinoRuntime:
         try:
             openvino = import_openvino()
             self._model = converted(openvino, network, side)
-            self._core = openvino.Core()
+            self._core = shared_core()
             different = self._choose_type(network, side)
         # Converters raise nearly anything at what they do not know.
         except Exception as error:
@@ -136,6 +137,13 @@ def import_openvino() -> Any:
         import openvino
 
     return openvino
+
+
+@cache
+def shared_core() -> Any:
+    """OpenVINO's devices. Kept for good: with the last of its kind their libraries are unloaded,
+    under the feet of threads that have used them and have yet to end."""
+    return import_openvino().Core()
 
 
 def converted(openvino: Any, network: torch.nn.Module, side: int) -> Any:
