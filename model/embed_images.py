@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import v2
 
-from model.augment import augmented
+from model.augment import Augmentation, draw_chances
 from model.embed import Embedder, square_pixels
 
 READERS = 4
@@ -80,13 +79,12 @@ class Mirrored:
 
 
 def changed_copy(
-    image: Image.Image, side: int, transform: v2.Transform, seed: tuple[int, ...]
+    image: Image.Image, side: int, change: Augmentation, seed: tuple[int, ...]
 ) -> Image.Image:
     """A changed copy of an image, as a network with inputs of ``side`` pixels sees it.
 
-    Equal seeds give equal copies. Not for several threads at once: chance is torch's global
-    generator, seeded for the copy and put back.
+    Equal seeds give equal copies.
     """
     picture = torch.from_numpy(square_pixels(image, side, 0).copy()).permute(2, 0, 1)
-    changed = augmented(picture, transform, seed)
+    changed = change.changed(picture.unsqueeze(0), draw_chances(1, seed))[0]
     return Image.fromarray(changed.permute(1, 2, 0).contiguous().numpy())

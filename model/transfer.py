@@ -141,7 +141,7 @@ class _Work:
         began, n = time.monotonic(), len(self.train)
         own = embed_images(embedder, self.train, TRAINING, self.tell)
         name = self._augmentation(embedder, own)
-        change = augmentation(name, self.options.tuning.augmentation_strength).transform()
+        change = augmentation(name, self.options.tuning.augmentation_strength)
         rows = [own]
         for copy in range(COPIES if name != "none" else 0):
 

@@ -216,7 +216,7 @@ def test_mirrored_images() -> None:
 
 
 def test_a_changed_copy_depends_on_its_seed_alone() -> None:
-    change = augmentation("photos").transform()
+    change = augmentation("photos")
     state = torch.random.get_rng_state()
     image = TRAIN.load(0)
     copies = [
