@@ -16,6 +16,8 @@ normalisations frozen, without :mod:`model.fused`.
 ``usual``: as scripts for fine-tuning do it. Every image is decoded by Pillow at full size, cropped
 and mirrored at random one by one in this process, and learned in 32 bits.
 
+All of them run with the settings of a fine-tune's own process for threads and memory.
+
 Milliseconds of an image, by the clock and of the processor; shares of the limit by either. Without
 weights they are random, which changes no speed.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +39,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
+from backend.finetune_child import environment
 from backend.working_copies import WorkingCopies
 from benchmarks.report import report, say
 from model.architectures import BACKBONES
@@ -277,6 +281,13 @@ def summary(clock: Clock) -> dict[str, Any]:
     }
 
 
+def as_the_product() -> None:
+    """Start anew with the threads and the memory of a fine-tune's process, once."""
+    if "FINETUNE_SPEED" not in os.environ:
+        command = [sys.executable, "-m", "benchmarks.finetune_speed", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**environment(), "FINETUNE_SPEED": "1"})
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -288,9 +299,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1, help="threads that read ahead")
     parser.add_argument("--device", help="cpu or cuda; by default a GPU where there is one")
-    parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes")
+    parser.add_argument("--threads", type=int, help="of torch; by default as a fine-tune")
     parser.add_argument("--json", action="store_true", help="the only form there is")
     given = parser.parse_args()
+    as_the_product()
     if given.threads:
         torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -59,23 +58,22 @@ def embed_images(
     return found
 
 
-@dataclass(frozen=True)
-class Mirrored:
-    """Some of the images, left and right exchanged."""
-
-    images: Images
-    rows: NDArray[np.int64]
-
-    @property
-    def targets(self) -> NDArray[np.int64]:
-        return self.images.targets[self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def load(self, position: int) -> Image.Image:
-        image = self.images.load(int(self.rows[position]))
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+def embed_with_mirrors(
+    embedder: Embedder, images: Images, mirrored: NDArray[np.bool_], what: str, tell: Tell
+) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """:func:`embed_images`, and of the m images that the (n,) flags name also (m, width) with left
+    and right exchanged. Each image is loaded once."""
+    own = np.empty((len(images), embedder.width), dtype=np.float16)
+    flipped = np.empty_like(own)
+    with ThreadPoolExecutor(READERS) as readers:
+        for start in range(0, len(images), embedder.batch_size):
+            rows = np.arange(start, min(start + embedder.batch_size, len(images)))
+            batch = dict(zip(rows.tolist(), readers.map(images.load, rows.tolist()), strict=True))
+            both, one = rows[mirrored[rows]], rows[~mirrored[rows]]
+            own[both], flipped[both] = embedder.embed_both_ways([batch[row] for row in both])
+            own[one] = embedder.embed([batch[row] for row in one])
+            tell(what, int(rows[-1]) + 1, len(images))
+    return own, flipped[mirrored]
 
 
 def changed_copy(
