@@ -214,6 +214,20 @@ def test_agreement_and_time_are_said(tables: Tables) -> None:
     )
 
 
+def test_the_projects_page_says_how_people_label(client: FlaskClient, tables: Tables) -> None:
+    assert "Cannot tell yet how long a label takes." in client.get("/projects/1").text
+    for task in range(1, 21):
+        vote(tables.store, task, 1, "cat", 60.0 * task)
+        vote(tables.store, task, 2, "cat", 30.0)
+    vote(tables.store, 21, 3, "cat", 12.0)
+    read = re.sub(r"<[^>]*>|\s+", " ", client.get("/projects/1").text)
+    read = " ".join(read.split())
+    # Of 20, ranks 6 and 15 hold the median; one label is too few.
+    for row in ("1 20 10.50 6.00 to 15.00", "2 20 0.50 0.50 to 0.50", "3 1 cannot tell yet"):
+        assert row in read
+    assert "how far people agree, from 20 images that several people labelled" in read
+
+
 def test_the_routes_answer_before_anything_was_checked(client: FlaskClient, tables: Tables) -> None:
     assert client.get("/api/projects/1/suspicious").json == {
         "checked_at": None,
