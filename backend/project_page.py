@@ -31,7 +31,7 @@ def show(project_id: int) -> str:
     settings = services().settings
     with services().store.read() as session:
         project = asked_project(session, project_id)
-        status = project_status(session, project, settings.lease_seconds)
+        status = project_status(session, project, settings.lease_seconds, services().counting)
         views = control_views(session, project, settings)
         people = quality_json(session, project_id)
     return render_template(
