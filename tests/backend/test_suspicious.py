@@ -223,8 +223,10 @@ def test_the_projects_page_says_how_people_label(client: FlaskClient, tables: Ta
     read = re.sub(r"<[^>]*>|\s+", " ", client.get("/projects/1").text)
     read = " ".join(read.split())
     # Of 20, ranks 6 and 15 hold the median; one label is too few.
-    for row in ("1 20 10.50 6.00 to 15.00", "2 20 0.50 0.50 to 0.50", "3 1 cannot tell yet"):
+    for row in ("1 20 630.0 360.0 to 900.0", "2 20 30.0 30.0 to 30.0", "3 1 cannot tell yet"):
         assert row in read
+    # Of all 41, 30 seconds and below are 21.
+    assert "Half of the labels take 30 seconds or less (30 to " in read
     assert "how far people agree, from 20 images that several people labelled" in read
 
 
