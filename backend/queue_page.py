@@ -24,6 +24,6 @@ def show(project_id: int) -> str:
     settings = services().settings
     with services().store.read() as session:
         project = asked_project(session, project_id)
-        status = project_status(session, project, settings.lease_seconds)
+        status = project_status(session, project, settings.lease_seconds, services().counting)
         waiting = next_in_queue(session, project, artifact, settings.audit_share, MOST)
     return render_template("queue.html", project=status, waiting=waiting, live=LIVE_SECONDS)
