@@ -90,7 +90,7 @@ def fuse_frozen(network: nn.Module, side: int) -> int:
 def spare_slow_kernels(network: nn.Module) -> int:
     """On CPUs: run depthwise convolutions with a stride in 32 bits, in place; how many.
 
-    The gradients of those have no fast kernel in 16 bits there: they take 7 to 50 times as long.
+    The gradients of those have no fast kernel in 16 bits there: they take 3 to 50 times as long.
     """
     slow = [
         module
