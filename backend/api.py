@@ -6,10 +6,10 @@ from flask import Blueprint, Response, jsonify
 from sqlalchemy import select
 
 from backend.answers import AutoLabelAnswer, ProjectAnswer, ProjectsAnswer
-from backend.auto_label import statuses_json
 from backend.described import Description, described
 from backend.pages.asked import asked_project
 from backend.projects import list_versions, project_status
+from backend.promises import statuses_json
 from backend.services import services
 from backend.tables import Project
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL.Image import Image
 from sqlalchemy import Connection
 
+from backend import serving_reads
 from backend.champion import Champions
 from backend.deadline import time_limit
 from backend.engine import LocalEngine
@@ -154,7 +155,8 @@ class Predictor:
             }
             for found in asked.uris
         ]
-        said = self._said(asked, images, leaders)
+        checks = serving_reads.read_checks(rows, asked.project_id, asked.numbers)
+        said = self._said(asked, images, leaders, checks)
         for position, number in enumerate(asked.numbers):
             source = _source(asked.artifact, position in said, asked.uris[position], made)
             PREDICTIONS.labels(source).inc()
@@ -174,9 +176,10 @@ class Predictor:
         asked: _Asked,
         images: Mapping[str, KnownImage],
         leaders: Sequence[Mapping[str, str]],
+        checks: Collection[int],
     ) -> dict[int, Prediction]:
-        """Position of a task → what the version says, for tasks with an image; audit images have no
-        ticked choice. While nothing is learned, of all whose image may be had."""
+        """Position of a task → what the version says, for tasks with an image; audit images and
+        ``checks`` have no ticked choice. While nothing is learned, of all that may have one."""
         if asked.artifact is None:
             broken = {uri for uri, image in images.items() if image.broken}
             return {
@@ -184,8 +187,7 @@ class Predictor:
                 for position, found in enumerate(asked.uris)
                 if not broken.issuperset(found.values())
             }
-        share = self._settings.audit_share
-        embeddings, unticked = {}, {}
+        share, embeddings, unticked = self._settings.audit_share, {}, {}
         vectors = {uri: image.vector for uri, image in images.items() if image.vector is not None}
         for data_key in {control.data_key for control in asked.controls}:
             known = [i for i, found in enumerate(asked.uris) if found.get(data_key) in vectors]
@@ -195,7 +197,8 @@ class Predictor:
             unticked[data_key] = {
                 i
                 for i, found in enumerate(leaders)
-                if data_key in found and in_audit(found[data_key], share)
+                if asked.numbers[i] in checks
+                or (data_key in found and in_audit(found[data_key], share))
             }
         measure = measure_of(asked.order.strategy if asked.order else self._settings.strategy)
         return predict_tasks(asked.artifact, asked.controls, embeddings, measure, unticked)

@@ -10,6 +10,7 @@ from backend.errors import SetupError
 from backend.pages.asked import asked_project
 from backend.project_view import control_views
 from backend.projects import project_status
+from backend.promises import run_statuses
 from backend.services import services
 from backend.sync import controls_of
 from backend.tables import version_name
@@ -32,7 +33,10 @@ def show(project_id: int) -> str:
         project = asked_project(session, project_id)
         status = project_status(session, project, settings.lease_seconds)
         views = control_views(session, project, settings)
-    return render_template("project.html", project=status, controls=views, live=LIVE_SECONDS)
+        promises = run_statuses(session, project_id)
+    return render_template(
+        "project.html", project=status, controls=views, promises=promises, live=LIVE_SECONDS
+    )
 
 
 @bp.get("/projects/<int:project_id>/answers")

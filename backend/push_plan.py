@@ -30,6 +30,7 @@ from backend.predictions import (
     say,
     unlearned_scores,
 )
+from backend.serving_reads import read_checks
 from backend.settings import Settings
 from backend.sync import controls_of
 from backend.tables import Order, Project, Task, TaskImage, order_name
@@ -95,8 +96,10 @@ class Answerer:
     def _images(
         self, session: Session, asked: Tasks
     ) -> tuple[Embeddings, dict[str, Collection[int]]]:
-        """Data key → the tasks with their embeddings, and those of them in the audit set."""
+        """Data key → the tasks with their embeddings, and those of them without a ticked choice:
+        images of the audit set, and those that a promise left to people as a check."""
         assert self.artifact is not None
+        checks = read_checks(session.connection(), self.project_id, asked.tolist())
         embeddings, unticked = dict[str, tuple[Tasks, NDArray[Any]]](), dict[str, Collection[int]]()
         for key in self.keys:
             parts = [
@@ -105,7 +108,7 @@ class Answerer:
             ]
             parts = [part for part in parts if len(part.task_ids)]
             drawn = [part.task_ids[part.in_audit(self.audit_share)] for part in parts]
-            unticked[key] = {int(task_id) for some in drawn for task_id in some}
+            unticked[key] = checks.union(*(some.tolist() for some in drawn))
             if parts:
                 embeddings[key] = (
                     np.concatenate([part.task_ids for part in parts]),

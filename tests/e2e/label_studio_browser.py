@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
@@ -111,6 +112,17 @@ class LabelStudioBrowser:
         self._submit.click()
         expect(self._corner).not_to_contain_text(number, timeout=PATIENCE_MS)
         expect(self._submit).to_be_enabled(timeout=PATIENCE_MS)
+
+    def correct(self, project: int, task: int, said: str, choices: Sequence[str]) -> None:
+        """Open the annotation of a task that says ``said``, tick those choices one after the other,
+        and press Update."""
+        self.page.goto(f"{self.server.url}/projects/{project}/data?task={task}")
+        expect(self.page.locator(f'input[name="{said}"]')).to_be_checked(timeout=PATIENCE_MS)
+        for choice in choices:
+            self.tick(choice)
+        self._button("Update").click()
+        told = self.page.get_by_text("Annotation updated successfully")
+        expect(told.first).to_be_visible(timeout=PATIENCE_MS)
 
     def _button(self, text: str) -> Locator:
         # Some buttons have another accessible name than the text that people read.
