@@ -13,6 +13,7 @@ from backend.projects import project_status
 from backend.services import services
 from backend.sync import controls_of
 from backend.tables import version_name
+from backend.ticked_choices import ticked_choices
 from backend.web_errors import RequestError
 from model.errors import ArtifactError
 
@@ -32,7 +33,10 @@ def show(project_id: int) -> str:
         project = asked_project(session, project_id)
         status = project_status(session, project, settings.lease_seconds)
         views = control_views(session, project, settings)
-    return render_template("project.html", project=status, controls=views, live=LIVE_SECONDS)
+        ticked = ticked_choices(session, project, settings.blind_share)
+    return render_template(
+        "project.html", project=status, controls=views, ticked=ticked, live=LIVE_SECONDS
+    )
 
 
 @bp.get("/projects/<int:project_id>/answers")

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from backend import clock, labelstudio
 from backend.arrays import read_ints
 from backend.errors import LabelConfigError, LabelStudioNotFound
+from backend.first_answers import write_first_answers
 from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
@@ -143,6 +144,7 @@ def look_at_everything(
             listed = {task.id: annotations.get(task.id, []) for task in tasks}
             changed += write_labels(session, project_id, controls, listed)
             write_votes(session, project_id, controls, listed)
+            write_first_answers(session, project_id, controls, listed)
     with store.write() as session:
         fence(session)
         query = select(Task.id).where(Task.project_id == project_id).order_by(Task.id)
@@ -224,6 +226,7 @@ def _write_found(
         remove_tasks(session, project_id, removed)
         changed = write_labels(session, project_id, controls, annotations)
         write_votes(session, project_id, controls, annotations)
+        write_first_answers(session, project_id, controls, annotations)
     moved = moves.moved + len(removed)
     return SyncReport(len(found), moves.added, len(removed), changed, moved)
 
