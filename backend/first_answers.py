@@ -7,7 +7,7 @@ within some seconds of that moment, it is not known what the annotator saw, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -57,23 +57,31 @@ class Standing:
 
     def at(self, task_id: int, moment: float) -> Stood:
         """What was shown for a task that was opened at that moment."""
+        first, last = moment - SLACK_SECONDS, moment + SLACK_SECONDS
+        servings = _possible(self._servings, first, last, lambda s: (s.begun_at, s.served_at))
         found = [
             stood
-            for serving in _possible(self._servings, moment, lambda s: (s.begun_at, s.served_at))
-            for stood in self._of_order(serving, task_id, moment)
+            for serving in servings
+            # Before Label Studio was told to go by an order, nobody saw what was missing of it.
+            for stood in self._of_order(
+                serving, task_id, max(first, serving.begun_at) if serving else first, last
+            )
         ]
-        if len({_said(stood.offers) for stood in found}) > 1:
+        if len({frozenset(stood.offers.items()) for stood in found}) > 1:
             return Stood({}, unsure=True)
-        return found[-1] if found else Stood({})
+        return found[-1]
 
-    def _of_order(self, serving: Serving | None, task_id: int, moment: float) -> Iterable[Stood]:
+    def _of_order(
+        self, serving: Serving | None, task_id: int, first: float, last: float
+    ) -> list[Stood]:
+        """All that may have been shown of an order between two moments."""
         if serving is None:
             return [Stood({})]
         order = (serving.version, serving.number)
         if order not in self._parts:
             self._parts[order] = read_parts(self._session, self._project_id, *order)
         parts = [part for part in self._parts[order] if part.get(task_id) is not None]
-        possible = _possible(parts, moment, lambda part: (part.row.begun_at, part.row.sent_at))
+        possible = _possible(parts, first, last, lambda p: (p.row.begun_at, p.row.sent_at))
         return [
             Stood({})
             if part is None
@@ -155,22 +163,21 @@ def _answer(
 
 
 def _possible(
-    items: Sequence[Item], moment: float, when: Callable[[Item], tuple[float, float | None]]
+    items: Sequence[Item],
+    first: float,
+    last: float,
+    when: Callable[[Item], tuple[float, float | None]],
 ) -> list[Item | None]:
-    """What may have been in force around a moment, of items that replace each other; the first is
-    what was before, None where that was nothing. ``when``: from when to when an item came."""
+    """What may have been in force between two moments, of items that replace each other; to begin
+    with what was before, None where that was nothing. ``when``: from when to when an item came."""
     before: Item | None = None
     found: list[Item] = []
     for item in items:
         begun, done = when(item)
-        if begun > moment + SLACK_SECONDS:
+        if begun > last:
             break
-        if done is not None and done <= moment - SLACK_SECONDS:
+        if done is not None and done <= first:
             before, found = item, []
         else:
             found.append(item)
     return [before, *found]
-
-
-def _said(offers: Offers) -> frozenset[tuple[str, Offer]]:
-    return frozenset(offers.items())

@@ -1,4 +1,5 @@
-"""The tables. Everything in them can be derived again from Label Studio, except the versions.
+"""The tables. Everything in them can be derived again from Label Studio, except the versions, and what
+was ticked for people and what they first said to it.
 
 Times are seconds since the epoch, UTC, as floats.
 """

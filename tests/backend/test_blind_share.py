@@ -182,7 +182,7 @@ def test_killed_at_any_instant_what_was_sent_is_known(studio: BlindStudio) -> No
     studio.check(project.served)
     with studio.store.read() as session:
         told = session.execute(select(Serving.version, Serving.number)).all()
-    assert [(0, 0), (1, 0)] == [row for row in dict.fromkeys(map(tuple, told)) if row[1] == 0]
+    assert [row for row in dict.fromkeys(map(tuple, told)) if row[1] == 0] == [(0, 0), (1, 0)]
 
 
 def test_a_version_that_serves_again_follows_the_share_of_now(studio: BlindStudio) -> None:

@@ -76,7 +76,9 @@ def test_the_verdict_is_that_of_the_interval(
         assert (found.difference, found.low, found.high) == (None, None, None)
         assert found.verdict == "cannot tell yet"
         return
-    assert found.difference is not None and found.low is not None and found.high is not None
+    assert found.difference is not None
+    assert found.low is not None
+    assert found.high is not None
     assert -1 <= found.low <= found.difference + 1e-12
     assert found.difference - 1e-12 <= found.high <= 1
     assert found.difference == pytest.approx(blind[0] / blind[1] - ticked[0] / ticked[1])
