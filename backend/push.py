@@ -129,18 +129,21 @@ def serve_order(
     store: Store, client: LabelStudio, leases: Leases, project_id: int, order: tuple[int, int]
 ) -> None:
     """Make Label Studio go by an order of a version, unless it was already told to."""
-    name, begun_at = order_name(*order), clock.now()
+    name, (version, number) = order_name(*order), order
     with store.read() as session:
         if session.get_one(Project, project_id).served == name:
             return
+    with store.write() as session:
+        leases.check(session, project_id)
+        told = {"version": version, "number": number, "begun_at": clock.now()}
+        serving = Serving(project_id=project_id, **told)
+        session.add(serving)
     leases.ensure(project_id)
     client.update_project(project_id, model_version=name, sampling=SAMPLING)
     with store.write() as session:
         leases.check(session, project_id)
         session.get_one(Project, project_id).served = name
-        version, number = order
-        told = {"begun_at": begun_at, "served_at": clock.now()}
-        session.add(Serving(project_id=project_id, version=version, number=number, **told))
+        session.get_one(Serving, serving.id).served_at = clock.now()
     log.info("project %d: Label Studio now orders by %s", project_id, name)
 
 

@@ -1,5 +1,5 @@
-"""The tables. Everything in them can be derived again from Label Studio, except the versions, and what
-was ticked for people and what they first said to it.
+"""The tables. Everything in them can be derived again from Label Studio, except the versions,
+and what was ticked for people and what they first said to it.
 
 Times are seconds since the epoch, UTC, as floats.
 """
@@ -275,7 +275,8 @@ class Serving(Base):
     version: Mapped[int] = mapped_column()
     number: Mapped[int] = mapped_column()
     begun_at: Mapped[float] = mapped_column(Float)
-    served_at: Mapped[float] = mapped_column(Float)
+    served_at: Mapped[float | None] = mapped_column(Float)
+    """When it had been told; empty where that was not seen."""
 
 
 class FirstAnswer(Base):

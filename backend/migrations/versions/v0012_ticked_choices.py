@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("begun_at", sa.Float(), nullable=False),
-        sa.Column("served_at", sa.Float(), nullable=False),
+        sa.Column("served_at", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
