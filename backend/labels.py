@@ -99,7 +99,7 @@ def labelled_at(annotations: Sequence[Annotation]) -> float | None:
     """When a person submitted the first annotation that is no skip, in seconds since the epoch.
 
     None where there is none, or none with a date."""
-    dated = [_moment(a.created_at) for a in annotations if a.counts]
+    dated = [moment_of(a.created_at) for a in annotations if a.counts]
     known = [moment for moment in dated if moment > EARLIEST]
     return min(known).timestamp() if known else None
 
@@ -127,13 +127,13 @@ def counted_votes(
 ) -> list[tuple[Annotation, dict[str, tuple[str, ...]]]]:
     """What each annotator says of one task: the annotation that counts, and by control name what
     it ticks; a control that it says nothing about is left out."""
-    return [
-        (
-            annotation,
-            {c.name: vote for c in controls if (vote := _vote(annotation, c)) is not None},
-        )
-        for annotation in _latest(annotations)
-    ]
+    return [(annotation, votes_of(annotation, controls)) for annotation in _latest(annotations)]
+
+
+def votes_of(annotation: Annotation, controls: Sequence[Control]) -> dict[str, tuple[str, ...]]:
+    """What an annotation ticks, by control name; controls that it says nothing about are left
+    out."""
+    return {c.name: vote for c in controls if (vote := _vote(annotation, c)) is not None}
 
 
 def labels_digest(labels: Mapping[int, Mapping[str, Label]]) -> str:
@@ -162,14 +162,15 @@ def _seconds(value: object) -> float | None:
 
 def _latest(annotations: Sequence[Annotation]) -> list[Annotation]:
     latest: dict[tuple[str, int], Annotation] = {}
-    for annotation in sorted(annotations, key=lambda a: (_moment(a.updated_at), a.id)):
+    for annotation in sorted(annotations, key=lambda a: (moment_of(a.updated_at), a.id)):
         if annotation.counts:
             by = annotation.completed_by
             latest[("annotation", annotation.id) if by is None else ("user", by)] = annotation
     return list(latest.values())
 
 
-def _moment(text: str) -> datetime:
+def moment_of(text: str) -> datetime:
+    """A time as Label Studio writes it; :data:`EARLIEST` where it is none."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -36,9 +36,9 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Order, order_name, version_name
 from backend.task_rows import image_uris, source_key
+from backend.withholding import TICKED, Withholding
 from backend.working_copies import WorkingCopies
 from model.artifact import Artifact
-from model.audit import in_audit
 from model.errors import TiebreakError
 
 log = logging.getLogger(__name__)
@@ -178,8 +178,8 @@ class Predictor:
         leaders: Sequence[Mapping[str, str]],
         checks: Collection[int],
     ) -> dict[int, Prediction]:
-        """Position of a task → what the version says, for tasks with an image; audit images and
-        ``checks`` have no ticked choice. While nothing is learned, of all that may have one."""
+        """Position of a task → what the version says, for tasks with an image; some have no ticked
+        choice, as ``checks``. While nothing is learned, of all that may have one."""
         if asked.artifact is None:
             broken = {uri for uri, image in images.items() if image.broken}
             return {
@@ -187,21 +187,22 @@ class Predictor:
                 for position, found in enumerate(asked.uris)
                 if not broken.issuperset(found.values())
             }
-        share, embeddings, unticked = self._settings.audit_share, {}, {}
+        withholding = Withholding.of(asked.project_id, self._settings, checks)
+        embeddings, withheld = {}, {}
         vectors = {uri: image.vector for uri, image in images.items() if image.vector is not None}
         for data_key in {control.data_key for control in asked.controls}:
             known = [i for i, found in enumerate(asked.uris) if found.get(data_key) in vectors]
             if known:
                 found = np.stack([vectors[asked.uris[i][data_key]] for i in known])
                 embeddings[data_key] = (known, found)
-            unticked[data_key] = {
-                i
+            states = {
+                i: withholding.state(found[data_key], asked.numbers[i])
                 for i, found in enumerate(leaders)
-                if asked.numbers[i] in checks
-                or (data_key in found and in_audit(found[data_key], share))
+                if data_key in found
             }
+            withheld[data_key] = {i: state for i, state in states.items() if state != TICKED}
         measure = measure_of(asked.order.strategy if asked.order else self._settings.strategy)
-        return predict_tasks(asked.artifact, asked.controls, embeddings, measure, unticked)
+        return predict_tasks(asked.artifact, asked.controls, embeddings, measure, withheld)
 
     def _unlearned(self, asked: _Asked, position: int) -> Prediction:
         return unlearned_prediction(asked.project_id, asked.numbers[position], self._settings.seed)

@@ -14,6 +14,7 @@ from backend.promises import run_statuses
 from backend.services import services
 from backend.sync import controls_of
 from backend.tables import version_name
+from backend.ticked_choices import ticked_choices
 from backend.web_errors import RequestError
 from model.errors import ArtifactError
 
@@ -34,8 +35,14 @@ def show(project_id: int) -> str:
         status = project_status(session, project, settings.lease_seconds)
         views = control_views(session, project, settings)
         promises = run_statuses(session, project_id)
+        ticked = ticked_choices(session, project, settings.blind_share)
     return render_template(
-        "project.html", project=status, controls=views, promises=promises, live=LIVE_SECONDS
+        "project.html",
+        project=status,
+        controls=views,
+        promises=promises,
+        ticked=ticked,
+        live=LIVE_SECONDS,
     )
 
 

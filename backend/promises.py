@@ -157,6 +157,11 @@ def checks_of(session: Session, project_id: int) -> Checks:
     return Checks(runs, read_ints(session, ids)[:, 0], count, session.scalar(served) or 0)
 
 
+def check_tasks(session: Session, project_id: int) -> frozenset[int]:
+    """The tasks that the live promises of a project leave to people, answered ones too."""
+    return frozenset(checks_of(session, project_id).task_ids.tolist())
+
+
 def _runs_of(task_id: int, annotations: Sequence[Annotation]) -> set[int | None]:
     return {run_of(task_id, each.result) for each in annotations if each.automatic}
 

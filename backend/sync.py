@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from backend import clock, labelstudio
 from backend.arrays import read_ints
 from backend.errors import LabelConfigError, LabelStudioNotFound
+from backend.first_answers import write_first_answers
 from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
@@ -145,6 +146,7 @@ def look_at_everything(
             changed += write_labels(session, project_id, controls, listed)
             write_votes(session, project_id, controls, listed)
             note_standing(session, project_id, listed)
+            write_first_answers(session, project_id, controls, listed)
     with store.write() as session:
         fence(session)
         query = select(Task.id).where(Task.project_id == project_id).order_by(Task.id)
@@ -228,6 +230,7 @@ def _write_found(
         changed = write_labels(session, project_id, controls, annotations)
         write_votes(session, project_id, controls, annotations)
         note_standing(session, project_id, {**annotations, **dict.fromkeys(removed, ())})
+        write_first_answers(session, project_id, controls, annotations)
     moved = moves.moved + len(removed)
     return SyncReport(len(found), moves.added, len(removed), changed, moved)
 
