@@ -10,6 +10,7 @@ from backend.errors import SetupError
 from backend.pages.asked import asked_project
 from backend.project_view import control_views
 from backend.projects import project_status
+from backend.quality import quality_json
 from backend.services import services
 from backend.sync import controls_of
 from backend.tables import version_name
@@ -31,11 +32,17 @@ def show(project_id: int) -> str:
     settings = services().settings
     with services().store.read() as session:
         project = asked_project(session, project_id)
-        status = project_status(session, project, settings.lease_seconds)
+        status = project_status(session, project, settings.lease_seconds, services().counting)
         views = control_views(session, project, settings)
+        people = quality_json(session, project_id)
         ticked = ticked_choices(session, project, settings.blind_share)
     return render_template(
-        "project.html", project=status, controls=views, ticked=ticked, live=LIVE_SECONDS
+        "project.html",
+        project=status,
+        controls=views,
+        ticked=ticked,
+        quality=people,
+        live=LIVE_SECONDS,
     )
 
 
