@@ -26,7 +26,10 @@ def projects() -> Response:
     with services().store.read() as session:
         rows = session.scalars(select(Project).order_by(Project.id)).all()
         return jsonify(
-            projects=[project_status(session, p, settings.lease_seconds).as_json() for p in rows]
+            projects=[
+                project_status(session, p, settings.lease_seconds, services().counting).as_json()
+                for p in rows
+            ]
         )
 
 
@@ -37,7 +40,7 @@ def project(project_id: int) -> Response:
     settings = services().settings
     with services().store.read() as session:
         row = asked_project(session, project_id)
-        status = project_status(session, row, settings.lease_seconds).as_json()
+        status = project_status(session, row, settings.lease_seconds, services().counting).as_json()
         return jsonify(status | {"versions": list_versions(session, project_id)})
 
 

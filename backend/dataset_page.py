@@ -26,7 +26,7 @@ def show(project_id: int) -> str:
         project = asked_project(session, project_id)
         return render_template(
             "dataset.html",
-            project=project_status(session, project, settings.lease_seconds),
+            project=project_status(session, project, settings.lease_seconds, services().counting),
             copies=copies(session, project_id),
             near=near_duplicates(session, project_id),
             broken=failed_images(session, project_id, limit=MOST_BROKEN),

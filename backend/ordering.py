@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from backend.sync import controls_of
 from backend.tables import Order, Project, Version
 from model.artifact import Artifact
 from model.audit import audit_place
-from model.queries import Pool, pick
+from model.queries import Pool, pick_batches
 from model.queue import Line, Stream, line_up, twins
 
 FEWEST_AT_ONCE = 10
@@ -232,9 +232,6 @@ def _pick(
 ) -> list[int]:
     """The tasks at the head of the queue: a batch, and then what goes with it, for people who are
     faster than the next version."""
-    first = pick(strategy, pool, batch, generator)
-    then = first[:0]
-    if batch < head:
-        labelled = np.union1d(pool.labelled, first)
-        then = pick(strategy, replace(pool, labelled=labelled), head - batch, generator)
-    return [int(known.task_ids[position]) for position in np.concatenate([first, then])]
+    batches = (batch, max(0, head - batch))
+    picks = pick_batches(strategy, pool, batches, generator)
+    return [int(known.task_ids[position]) for position in picks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -15,12 +16,11 @@ from backend.finetunes import FineTuneJson, fine_tune_json, newest_fine_tune
 from backend.hints import add_hint
 from backend.orders import wanted_name
 from backend.outlook_text import outlook_json
-from backend.pool import count_images, failed_images
+from backend.pool_counts import ImageCounts, image_counts
 from backend.promises import count_automatic
 from backend.store import Store
 from backend.sync import controls_of, set_config
 from backend.tables import (
-    ImageGroup,
     Label,
     Project,
     Task,
@@ -136,15 +136,20 @@ class ProjectStatus:
         return asdict(self)
 
 
-def project_status(session: Session, project: Project, lease_seconds: float) -> ProjectStatus:
-    """Read how a project stands."""
-
+def project_status(
+    session: Session,
+    project: Project,
+    lease_seconds: float,
+    count: Callable[[Session, int, str | None], ImageCounts] = image_counts,
+) -> ProjectStatus:
+    """Read how a project stands; ``count`` counts its images."""
     tasks = _count_tasks(session, project.id)
     newest = newest_version(session, project.id)
     champion = session.get(Version, (project.id, project.champion))
     learned = newest_version(session, project.id, refused_fine_tunes=False)
     serving = champion or newest
-    images = count_images(session, project.id, serving.backbone if serving else None)
+    counted = count(session, project.id, serving.backbone if serving else None)
+    images = counted.images
     fine_tune = newest_fine_tune(session, project.id)
     return ProjectStatus(
         id=project.id,
@@ -161,7 +166,7 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         images=images.images,
         embedded=images.embedded,
         broken=images.failed,
-        broken_images=failed_images(session, project.id, limit=20),
+        broken_images=counted.broken,
         activity=project.activity,
         waiting=project.waiting,
         error=project.error,
@@ -170,7 +175,7 @@ def project_status(session: Session, project: Project, lease_seconds: float) -> 
         trainer_alive=trainer_alive(session, lease_seconds),
         last_version=version_json(newest, project.champion) if newest else None,
         audit_labels=_audit_labels(learned),
-        near_duplicates=_near_duplicates(session, project.id),
+        near_duplicates=counted.near_duplicates,
         outlook=outlook_json(project, controls_of(project), champion, learned),
         finetune=fine_tune_json(fine_tune) if fine_tune else None,
     )
@@ -198,12 +203,6 @@ def _audit_labels(version: Version | None) -> int:
     Counted when the version was trained, since the audit set cannot be drawn in a query."""
     measured = (version.metrics.get("measures") or {}) if version else {}
     return max((each.get("held_out", {}).get("n", 0) for each in measured.values()), default=0)
-
-
-def _near_duplicates(session: Session, project_id: int) -> int:
-    """How many images resemble an earlier one so much that they wait at the back."""
-    query = select(func.count()).select_from(ImageGroup).where(ImageGroup.project_id == project_id)
-    return session.scalar(query.where(ImageGroup.leader != ImageGroup.digest)) or 0
 
 
 def trainer_alive(session: Session, lease_seconds: float) -> bool:

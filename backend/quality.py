@@ -14,6 +14,8 @@ from model.agreement import Agreement, Median, krippendorff_alpha, median_interv
 
 LONGEST_SECONDS = 3600.0
 """A task that stayed open for longer was not being labelled."""
+FEW_SECONDS = 90.0
+"""Below this a time is said in seconds."""
 
 Json = dict[str, Any]
 
@@ -76,9 +78,11 @@ def _seconds(votes: Any) -> Json:
 def _seconds_sentence(found: Median) -> str:
     if found.value is None or found.low is None or found.high is None:
         return "Cannot tell yet how long a label takes."
+    unit, length = ("minutes", 60) if found.value >= FEW_SECONDS else ("seconds", 1)
+    middle, low, high = (each / length for each in (found.value, found.low, found.high))
     return (
-        f"Half of the labels take {found.value / 60:.2g} minutes or less "
-        f"({found.low / 60:.2g} to {found.high / 60:.2g}), of {found.n} that were timed."
+        f"Half of the labels take {middle:.2g} {unit} or less ({low:.2g} to {high:.2g}), of "
+        f"{found.n} that were timed."
     )
 
 

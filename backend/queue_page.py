@@ -26,7 +26,7 @@ def show(project_id: int) -> str:
     settings = services().settings
     with services().store.read() as session:
         project = asked_project(session, project_id)
-        status = project_status(session, project, settings.lease_seconds)
+        status = project_status(session, project, settings.lease_seconds, services().counting)
         withholding = Withholding.of(project.id, settings, check_tasks(session, project.id))
         waiting = next_in_queue(session, project, artifact, withholding, MOST)
     return render_template("queue.html", project=status, waiting=waiting, live=LIVE_SECONDS)

@@ -12,6 +12,7 @@ from backend.engine import LocalEngine
 from backend.explainer import Explainer
 from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
+from backend.pool_counts import PoolCounting
 from backend.predictor import Predictor
 from backend.settings import Settings, label_studio_access
 from backend.shared_files import shared_files
@@ -22,7 +23,7 @@ from backend.working_copies import WorkingCopies, working_copies
 
 @dataclass(frozen=True)
 class Services:
-    """The database, the settings, the working copies, and what predicts and explains, of an app."""
+    """What an app reads, predicts, explains and counts with."""
 
     settings: Settings
     store: Store
@@ -30,6 +31,7 @@ class Services:
     copies: WorkingCopies
     champions: Champions
     trials: Trials
+    counting: PoolCounting
 
 
 def make_services(settings: Settings) -> Services:
@@ -43,7 +45,7 @@ def make_services(settings: Settings) -> Services:
     fetcher, engine = ImageFetcher(settings, client), LocalEngine(settings)
     predictor = Predictor(settings, store, champions, fetcher, copies, engine)
     trials = Trials(settings, store, fetcher, Explainer(settings, store, champions, engine), client)
-    return Services(settings, store, predictor, copies, champions, trials)
+    return Services(settings, store, predictor, copies, champions, trials, PoolCounting())
 
 
 def services() -> Services:

@@ -1,11 +1,12 @@
 """How much of the evidence that LIME and Grad-CAM show falls on an object whose place is known.
 
-    python -m benchmarks.explanations /root/data/caltech101 --background BACKGROUND_Google [--json]
+    python -m benchmarks.explanations DATA --background BACKGROUND_Google [--weights-dir DIR]
 
 DATA is a folder of class folders, one of them of backgrounds. A head learns 20 classes and the
-backgrounds from whole photos. Then photos of the classes that it has not seen are pasted, shrunk,
-anywhere on backgrounds that it has not seen, one on each: the object is where the photo was pasted.
-The class that is explained is that of the photo, whatever the head says.
+backgrounds, from whole photos and from photos pasted on backgrounds. Then photos of the classes
+that it has not seen are pasted, shrunk, anywhere on backgrounds that it has not seen, one on each:
+the object is where the photo was pasted. The class that is explained is that of the photo,
+whatever the head says.
 
 ``share``: of the positive evidence (LIME's weights above 0, Grad-CAM's heat), what falls on the
 photo. ``chance``: the photo's share of the image, which evidence at random places would have.
@@ -112,25 +113,33 @@ class Photos:
         ]
         return [file for file, _ in rows], [position for _, position in rows]
 
-    def unseen(self, position: int, turn: int) -> Image.Image:
-        """A photo of a class that is not learned."""
-        later = self._files[position][LEARNED:]
-        return Image.open(later[turn % len(later)]).convert("RGB")
+    def photo(self, position: int, turn: int, *, learned: bool) -> Image.Image:
+        """A photo of a class, one of those that are learned or of the others."""
+        files = self._files[position]
+        some = files[:LEARNED] if learned else files[LEARNED:]
+        return Image.open(some[turn % len(some)]).convert("RGB")
 
 
-def learn(embedder: Embedder, photos: Photos) -> Head:
+def learn(embedder: Embedder, photos: Photos, generator: np.random.Generator) -> Head:
     """A head that knows the classes and the backgrounds."""
     files, targets = photos.learned()
-    embeddings = embedder.embed([Image.open(file).convert("RGB") for file in files])
+    images = [Image.open(file).convert("RGB") for file in files]
+    for turn in range(CLASSES * LEARNED):
+        pasted = paste(photos, turn, generator, learned=True)
+        images.append(pasted.image)
+        targets.append(pasted.position)
+    embeddings = embedder.embed(images)
     fitted = fit_head(embeddings, targets, classes=photos.classes, multiple=False, seed=0)
     return fitted.head
 
 
-def paste(photos: Photos, turn: int, generator: np.random.Generator) -> Pasted:
+def paste(
+    photos: Photos, turn: int, generator: np.random.Generator, *, learned: bool = False
+) -> Pasted:
     """A shrunk photo anywhere on a background."""
     position = turn % CLASSES
-    ground = photos.unseen(CLASSES, turn).resize((CANVAS, CANVAS))
-    photo = photos.unseen(position, turn // CLASSES)
+    ground = photos.photo(CLASSES, turn, learned=learned).resize((CANVAS, CANVAS))
+    photo = photos.photo(position, turn // CLASSES, learned=learned)
     longer = int(CANVAS * generator.uniform(SMALLEST, LARGEST))
     scale = longer / max(photo.size)
     width, height = (max(1, round(scale * side)) for side in photo.size)
@@ -166,7 +175,7 @@ def main() -> None:
     parser.add_argument("--background", default="BACKGROUND_Google")
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--input-size", type=int, default=224)
-    parser.add_argument("--weights-dir", type=Path, default=Path("/root/weights"))
+    parser.add_argument("--weights-dir", type=Path, default=None)
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
@@ -181,7 +190,7 @@ def main() -> None:
     embedder = Embedder(backbone)
     photos = Photos(asked.data, asked.background, generator)
     say(f"learning {len(photos.classes)} classes from {LEARNED} photos each")
-    head = learn(embedder, photos)
+    head = learn(embedder, photos, generator)
     pasted = [paste(photos, turn, generator) for turn in range(asked.images)]
     said = head.logits(embedder.embed([each.image for each in pasted])).argmax(axis=1)
     found = ways(backbone, embedder, head)

@@ -52,7 +52,10 @@ def status() -> str:
     settings = services().settings
     with services().store.read() as session:
         rows = session.scalars(select(Project).order_by(Project.id)).all()
-        statuses = [project_status(session, row, settings.lease_seconds) for row in rows]
+        statuses = [
+            project_status(session, row, settings.lease_seconds, services().counting)
+            for row in rows
+        ]
     return render_template("status.html", projects=statuses, live=LIVE_SECONDS)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from model.errors import ArgumentError
-from model.queries.auto import auto
+from model.queries.auto import auto, auto_batches
 from model.queries.badge import badge
 from model.queries.bald import bald
 from model.queries.coreset import coreset
@@ -21,7 +22,7 @@ from model.queries.random import random
 from model.queries.typiclust import typiclust
 from model.queries.uherding import uherding
 
-__all__ = ["STRATEGIES", "Answers", "Pool", "Strategy", "pick"]
+__all__ = ["STRATEGIES", "Answers", "Pool", "Strategy", "pick", "pick_batches"]
 
 STRATEGIES: Mapping[str, Strategy] = {
     "auto": auto,
@@ -44,11 +45,37 @@ def pick(
 
     ArgumentError for a strategy that is not in :data:`STRATEGIES`, or a negative ``count``.
 
-    Runs on one core, as :func:`model.crossfit.cross_fit` does and for the same reason, and so that
-    the picks are the same on machines with more or fewer.
+    Linear algebra runs on one core for each of our own threads (:mod:`model.parallel`), and the
+    picks are the same on machines with more or fewer cores.
+    """
+    return pick_batches(strategy, pool, (count,), generator)
+
+
+def pick_batches(
+    strategy: str, pool: Pool, counts: Sequence[int], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Batches of so many images, in order, each picked as if those before it were labelled, with
+    the heads as they are. Arguments, errors and cores as in :func:`pick`.
     """
     chosen = STRATEGIES.get(strategy)
     if chosen is None:
         raise ArgumentError(f"strategy={strategy!r}; one of {', '.join(STRATEGIES)} is allowed.")
     with threadpool_limits(limits=1, user_api="blas"):
-        return chosen(pool, count, generator)
+        if strategy == "auto":
+            return auto_batches(pool, counts, generator)
+        if strategy == "uherding":
+            # Greedy: what is picked counts as labelled from pick to pick.
+            return uherding(pool, sum(counts), generator)
+        return _one_after_the_other(chosen, pool, counts, generator)
+
+
+def _one_after_the_other(
+    strategy: Strategy, pool: Pool, counts: Sequence[int], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    picked = np.zeros(0, dtype=np.int64)
+    for count in counts:
+        asked = pool
+        if len(picked):
+            asked = replace(pool, labelled=np.union1d(pool.labelled, picked))
+        picked = np.concatenate([picked, strategy(asked, count, generator)])
+    return picked

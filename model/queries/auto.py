@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from model.queries.margin import margin
 from model.queries.pool import Pool, checked_count
 from model.queries.typiclust import typiclust
-from model.queries.uherding import uherding
+from model.queries.uherding import Herd, uherding
 
 # Labels for each class, on average, below which what the heads say is not asked for.
 FIRST = 2
@@ -41,19 +42,50 @@ def auto(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[np.i
     labelled images. So nothing changes from one label to the next: the share grows evenly. Which
     numbers, and why: docs/strategies.md.
     """
-    wanted = checked_count(pool, count)
+    return auto_batches(pool, (count,), generator)
+
+
+def auto_batches(
+    pool: Pool, counts: Sequence[int], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Batches of so many picks by :func:`auto`, each as if those before it were labelled already.
+
+    The pool is measured once for all of them. The radius of the kernel, the heads and the numbers
+    of labels stay those of the beginning.
+    """
+    left = checked_count(pool, sum(counts))
+    sizes = []
+    for count in counts:
+        sizes.append(min(checked_count(pool, count), left))
+        left -= sizes[-1]
     if knows_little(pool):
-        if len(pool.labelled) < TYPICAL:
-            return typiclust(pool, wanted, generator)
-        return uherding(replace(pool, answers=()), wanted, generator)
-    sure = round(margin_share(pool, wanted) * wanted)
-    herd = uherding(pool, wanted - sure, generator)
-    if sure == 0:
-        return herd
-    # The margins' own order, without what the herd has.
-    unsure = margin(pool, wanted, generator)
-    rest = unsure[~np.isin(unsure, herd)][:sure]
-    return _in_turns(herd, rest)
+        return _little_known(pool, sizes, generator)
+    picked = np.zeros(0, dtype=np.int64)
+    # The margins' own order, of which each batch takes what nothing else has.
+    unsure = margin(pool, sum(sizes), generator)
+    herd: Herd | None = None
+    for size in sizes:
+        sure = round(margin_share(pool, size, len(picked)) * size)
+        part = picked[:0]
+        if size > sure:
+            herd = herd or Herd(pool, sum(sizes), generator)
+            part = herd.pick(size - sure)
+        rest = unsure[~np.isin(unsure, np.concatenate([picked, part]))][:sure]
+        if herd is not None:
+            herd.take(rest)
+        picked = np.concatenate([picked, _in_turns(part, rest)])
+    return picked
+
+
+def _little_known(
+    pool: Pool, sizes: Sequence[int], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    picked = np.zeros(0, dtype=np.int64)
+    for size in sizes:
+        asked = replace(pool, answers=(), labelled=np.union1d(pool.labelled, picked))
+        strategy = typiclust if len(asked.labelled) < TYPICAL else uherding
+        picked = np.concatenate([picked, strategy(asked, size, generator)])
+    return picked
 
 
 def knows_little(pool: Pool) -> bool:
@@ -65,14 +97,17 @@ def knows_little(pool: Pool) -> bool:
     return any(counts.sum() < FIRST * len(counts) for counts in known)
 
 
-def margin_share(pool: Pool, count: int) -> float:
-    """The share of ``count`` picks that goes to margins, in [0, 1]; 0 where no labels are known."""
+def margin_share(pool: Pool, count: int, more: int = 0) -> float:
+    """The share of ``count`` picks that goes to margins, in [0, 1]; 0 where no labels are known.
+
+    ``more`` images count as labelled beside those of the pool.
+    """
     known = [part.label_counts for part in pool.answers if part.label_counts is not None]
     if not known or len(known) < len(pool.answers) or len(pool.labelled) == 0:
         return 0.0
     reached = min(float(np.quantile(counts, 0.25, method="lower")) for counts in known)
     grown = np.clip((reached - FEW) / (MANY - FEW), 0, 1)
-    most = BATCH_SHARE * len(pool.labelled)
+    most = BATCH_SHARE * (len(pool.labelled) + more)
     return float(grown * np.clip((most - count) / most, 0, 1))
 
 

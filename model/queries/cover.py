@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.queries.geometry import FloatArray, nearest_squared, rows_at, squared_distances
+from model import parallel
+from model.queries.geometry import (
+    FloatArray,
+    nearest_squared,
+    rows_at,
+    squared_distances,
+    squared_lengths,
+)
 from model.queries.pool import Pool
 
 _AT_ONCE = 256
@@ -17,18 +24,21 @@ _AT_ONCE = 256
 class Cover:
     """What c candidates would add to the cover of l landmarks, and of themselves.
 
-    ``kernel`` is (c, l), 0 where candidate and landmark are one image; ``covered`` and
-    ``own_covered`` are the largest kernel so far of each landmark and candidate.
+    ``kernel`` is (c, l), 0 where candidate and landmark are one image: ``own_landmark`` is the
+    position of that landmark, or -1. ``covered`` and ``own_covered`` are the largest kernel so far
+    of each landmark and candidate. ``lengths`` are those of the candidates' rows, squared.
     """
 
     rows: FloatArray
+    lengths: FloatArray
     unsure: FloatArray
     kernel: FloatArray
     weights: FloatArray
     covered: FloatArray
     own_covered: FloatArray
-    landmark_rows: FloatArray
+    own_landmark: NDArray[np.int64]
     radius: float
+    bounds: NDArray[np.float64]
 
     @classmethod
     def start(
@@ -42,40 +52,53 @@ class Cover:
     ) -> Cover:
         rows, others = rows_at(pool, candidates), rows_at(pool, landmarks)
         kernel = np.empty((len(rows), len(others)), dtype=np.float32)
-        for start in range(0, len(rows), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            kernel[part] = _gaussian(squared_distances(rows[part], others), radius)
+        lengths = squared_lengths(others)
+
+        def write(part: slice) -> None:
+            kernel[part] = _gaussian(squared_distances(rows[part], others, lengths), radius)
+
+        # Parts of a fixed size, so that as many cores as there are come to the same numbers.
+        starts = range(0, len(rows), _AT_ONCE)
+        parallel.each(write, [slice(start, start + _AT_ONCE) for start in starts])
         _, own, same = np.intersect1d(
             candidates, landmarks, assume_unique=True, return_indices=True
         )
         kernel[own, same] = 0
+        own_landmark = np.full(len(rows), -1, dtype=np.int64)
+        own_landmark[own] = same
         return cls(
             rows,
+            squared_lengths(rows),
             unsure.astype(np.float32),
             kernel,
             weights.astype(np.float32),
             _gaussian(nearest_squared(pool, others, pool.labelled), radius),
             _gaussian(nearest_squared(pool, rows, pool.labelled), radius),
-            others,
+            own_landmark,
             radius,
+            np.full(len(rows), np.inf),
         )
 
     def greedy(self, count: int) -> NDArray[np.int64]:
-        """The positions among the candidates of ``count`` picks.
+        """The positions among the candidates of ``count`` more picks.
 
         Gains only shrink as more is covered, so an earlier gain bounds the next one, and only
         those that may be the largest are reckoned again (Minoux, 1978).
         """
-        bounds = np.full(len(self.rows), np.inf)
         picked: list[int] = []
         for _ in range(count):
-            best = self._largest_gain(bounds)
+            best = self._largest_gain()
             picked.append(best)
-            bounds[best] = -np.inf
-            self._add(best)
+            self.take(best)
         return np.array(picked, dtype=np.int64)
 
-    def _largest_gain(self, bounds: NDArray[np.float64]) -> int:
+    def take(self, position: int) -> None:
+        """The candidate at this position is picked, whoever chose it."""
+        self.bounds[position] = -np.inf
+        self._add(position)
+
+    def _largest_gain(self) -> int:
+        bounds = self.bounds
         order = np.argsort(-bounds, kind="stable")
         best = int(order[0])
         for start in range(0, len(order), _AT_ONCE):
@@ -95,13 +118,12 @@ class Cover:
         return np.asarray(more @ self.weights + own, dtype=np.float32)
 
     def _add(self, pick: int) -> None:
+        np.maximum(self.covered, self.kernel[pick], out=self.covered)
+        if self.own_landmark[pick] >= 0:
+            self.covered[self.own_landmark[pick]] = 1
         row = self.rows[pick : pick + 1]
-        for covered, rows in (
-            (self.covered, self.landmark_rows),
-            (self.own_covered, self.rows),
-        ):
-            near = _gaussian(squared_distances(row, rows)[0], self.radius)
-            np.maximum(covered, near, out=covered)
+        near = _gaussian(squared_distances(row, self.rows, self.lengths)[0], self.radius)
+        np.maximum(self.own_covered, near, out=self.own_covered)
 
 
 def _gaussian(squared: FloatArray, radius: float) -> FloatArray:

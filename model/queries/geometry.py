@@ -34,15 +34,23 @@ def blocks(pool: Pool, positions: NDArray[np.int64]) -> Iterator[tuple[slice, Fl
         yield part, rows_at(pool, positions[part])
 
 
-def squared_distances(rows: FloatArray, others: FloatArray) -> FloatArray:
+def squared_lengths(rows: FloatArray) -> FloatArray:
+    """(a, d) -> (a,)."""
+    return np.asarray(np.einsum("ij,ij->i", rows, rows))
+
+
+def squared_distances(
+    rows: FloatArray, others: FloatArray, other_lengths: FloatArray | None = None
+) -> FloatArray:
     """(a, d) and (b, d) -> (a, b) squared Euclidean distances.
 
     From |x|² + |y|² - 2xy in float32: twins of length 1 come out below 1e-6, not always at 0.
+    ``other_lengths`` are the :func:`squared_lengths` of ``others``, where they are known.
     """
     distances = rows @ others.T
     distances *= -2
-    distances += np.einsum("ij,ij->i", rows, rows)[:, None]
-    distances += np.einsum("ij,ij->i", others, others)
+    distances += squared_lengths(rows)[:, None]
+    distances += squared_lengths(others) if other_lengths is None else other_lengths
     np.maximum(distances, 0, out=distances)
     return distances
 
@@ -54,8 +62,9 @@ def nearest_squared(pool: Pool, rows: FloatArray, positions: NDArray[np.int64]) 
     """
     nearest = np.full(len(rows), np.inf, dtype=np.float32)
     for _, others in blocks(pool, positions):
+        lengths = squared_lengths(others)
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
-            found = squared_distances(rows[part], others).min(axis=1)
+            found = squared_distances(rows[part], others, lengths).min(axis=1)
             np.minimum(nearest[part], found, out=nearest[part])
     return nearest

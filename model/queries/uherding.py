@@ -39,15 +39,32 @@ def uherding(pool: Pool, count: int, generator: np.random.Generator) -> NDArray[
     as many candidates as picks, and fewer landmarks.
     """
     wanted = checked_count(pool, count)
-    if wanted == 0:
-        return np.zeros(0, dtype=np.int64)
-    unsure = _unsure(pool)
-    candidates = _some_candidates(pool, unsure, max(CANDIDATES, 2 * wanted), generator)
-    most = max(1, min(LANDMARKS, KERNEL_CELLS // len(candidates)))
-    landmarks, weights = draw_landmarks(unsure, most, generator)
-    radius = cover_radius(pool, generator)
-    cover = Cover.start(pool, candidates, unsure[candidates], landmarks, weights, radius)
-    return candidates[cover.greedy(wanted)]
+    return Herd(pool, wanted, generator).pick(wanted) if wanted else np.zeros(0, dtype=np.int64)
+
+
+class Herd:
+    """Uncertainty herding that goes on from what was picked before.
+
+    At most ``most`` images are picked of the ``pool``, at least one of which is a candidate.
+    """
+
+    def __init__(self, pool: Pool, most: int, generator: np.random.Generator) -> None:
+        unsure = _unsure(pool)
+        self.candidates = _some_candidates(pool, unsure, max(CANDIDATES, 2 * most), generator)
+        size = max(1, min(LANDMARKS, KERNEL_CELLS // len(self.candidates)))
+        landmarks, weights = draw_landmarks(unsure, size, generator)
+        radius = cover_radius(pool, generator)
+        own = unsure[self.candidates]
+        self.cover = Cover.start(pool, self.candidates, own, landmarks, weights, radius)
+
+    def pick(self, count: int) -> NDArray[np.int64]:
+        """The positions in the pool of the next ``count`` picks."""
+        return self.candidates[self.cover.greedy(count)]
+
+    def take(self, positions: NDArray[np.int64]) -> None:
+        """These candidates were picked by somebody else, and cover what is near them."""
+        for place in np.flatnonzero(np.isin(self.candidates, positions)).tolist():
+            self.cover.take(place)
 
 
 def _some_candidates(

@@ -214,6 +214,22 @@ def test_agreement_and_time_are_said(tables: Tables) -> None:
     )
 
 
+def test_the_projects_page_says_how_people_label(client: FlaskClient, tables: Tables) -> None:
+    assert "Cannot tell yet how long a label takes." in client.get("/projects/1").text
+    for task in range(1, 21):
+        vote(tables.store, task, 1, "cat", 60.0 * task)
+        vote(tables.store, task, 2, "cat", 30.0)
+    vote(tables.store, 21, 3, "cat", 12.0)
+    read = re.sub(r"<[^>]*>|\s+", " ", client.get("/projects/1").text)
+    read = " ".join(read.split())
+    # Of 20, ranks 6 and 15 hold the median; one label is too few.
+    for row in ("1 20 630.0 360.0 to 900.0", "2 20 30.0 30.0 to 30.0", "3 1 cannot tell yet"):
+        assert row in read
+    # Of all 41, 30 seconds and below are 21.
+    assert "Half of the labels take 30 seconds or less (30 to " in read
+    assert "how far people agree, from 20 images that several people labelled" in read
+
+
 def test_the_routes_answer_before_anything_was_checked(client: FlaskClient, tables: Tables) -> None:
     assert client.get("/api/projects/1/suspicious").json == {
         "checked_at": None,

@@ -170,7 +170,7 @@ def test_another_page_can_make_the_browser_do_nothing(
     page.goto(elsewhere)
     page.evaluate("url => { location.href = url; }", f"{tiebreak.url}/")
     page.wait_for_url(f"{tiebreak.url}/")
-    assert page.title() == "Tiebreak"
+    assert page.title() == "Projects · Tiebreak"
     context.close()
 
 

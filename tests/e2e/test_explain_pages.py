@@ -1,20 +1,25 @@
-"""The pages Try an image and Queue, in a real Chromium, against a real Label Studio."""
+"""Try an image, Queue and Suspicious labels, in a real Chromium, against a real Label Studio."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select
 
+from backend.store import Store
+from backend.tables import Label, QualityCheck
 from tests.callers import PASSWORD, USER
 from tests.e2e.digits import Digits
+from tests.e2e.label_studio_browser import LabelStudioBrowser
 from tests.e2e.label_studio_server import LabelStudioServer
-from tests.e2e.tiebreak_processes import TiebreakProcesses, labels_learned
+from tests.e2e.tiebreak_processes import TRAINER, TiebreakProcesses, labels_learned
 
 PATIENCE_MS = 90_000
 LABELLED, WAITING = 40, 20
@@ -155,3 +160,76 @@ def test_try_correct_retrain_and_the_queue(
     assert min(sizes) > 0
     sound(page)
     keep(page, "queue")
+
+
+def suspect(tiebreak: TiebreakProcesses, project: int) -> list[int]:
+    """Write three labels down as suspicious, as a check does. Their tasks, the worst first."""
+    address = f"sqlite:///{tiebreak.data / 'tiebreak.db'}"
+    with closing(Store(address)) as store, store.write() as session:
+        query = select(Label).where(Label.project_id == project).order_by(Label.task_id.desc())
+        labels = session.scalars(query.limit(3)).all()
+        check = session.get(QualityCheck, project)
+        if check is None:
+            check = QualityCheck(project_id=project, checked_at=1.0, seconds=1.0, drift={})
+            session.add(check)
+        check.mark, check.labels = "by hand", LABELLED
+        check.suspicious = [
+            {
+                "task": label.task_id,
+                "control": label.control,
+                "given": label.choices,
+                "likely": ["7"],
+                "probability": 0.75,
+                "doubt": 0.9 - 0.1 * place,
+                "reasons": ["model", "near-duplicate"],
+            }
+            for place, label in enumerate(labels)
+        ]
+        return [label.task_id for label in labels]
+
+
+def test_suspicious_labels_and_their_tab(
+    page: Page,
+    chromium: Browser,
+    tiebreak: TiebreakProcesses,
+    label_studio: LabelStudioServer,
+    learned: int,
+) -> None:
+    tiebreak.stop(TRAINER)
+    worst = suspect(tiebreak, learned)
+    before = label_studio.admin.get(f"/api/tasks/{worst[0]}")["annotations"]
+    page.goto(f"{tiebreak.url}/projects/{learned}/suspicious")
+    rows = page.locator("section").first.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    for place, task in enumerate(worst):
+        link = rows.nth(place).locator("a")
+        href = f"{label_studio.url}/projects/{learned}/data?task={task}"
+        expect(link).to_have_attribute("href", href)
+    sizes = rows.locator("img").evaluate_all(
+        "images => Promise.all(images.map(i => { i.loading = 'eager'; return i.decode()"
+        ".then(() => i.naturalWidth); }))"
+    )
+    assert min(sizes) > 0
+    sound(page)
+    keep(page, "suspicious")
+
+    links = []
+    for _ in range(2):
+        page.locator("#make-tab").click()
+        made = page.locator("#tab-made a")
+        expect(page.locator("#tab-made")).to_have_text(
+            "Open “Suspicious labels” in Label Studio (3 tasks)", timeout=PATIENCE_MS
+        )
+        links.append(str(made.get_attribute("href")))
+        page.reload()
+    assert links[0] == links[1], "one tab, filled anew"
+    view = int(links[0].rpartition("tab=")[2])
+    shown = label_studio.admin.get("/api/tasks", view=view, project=learned)
+    assert {task["id"] for task in shown["tasks"]} == set(worst)
+    window = LabelStudioBrowser(chromium, label_studio)
+    window.log_in()
+    window.page.goto(links[0])
+    expect(window.page.get_by_text("Suspicious labels").first).to_be_visible()
+    expect(window.page.get_by_text(re.compile(r"Tasks:\s*3\b")).first).to_be_visible()
+    window.context.close()
+    assert label_studio.admin.get(f"/api/tasks/{worst[0]}")["annotations"] == before

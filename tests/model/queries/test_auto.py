@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.queries import Answers, Pool, pick
+from model.queries import Answers, Pool, pick, pick_batches
 from model.queries.auto import margin_share
 
 
@@ -99,3 +99,40 @@ def test_margins_and_herd_are_evenly_mixed():
     assert (np.diff(gap[rest]) >= 0).all()
     others = np.setdiff1d(pool.candidates(), picks)
     assert gap[rest].max() <= gap[others].min()
+
+
+def batches(pool: Pool, counts: tuple[int, ...], strategy: str = "auto") -> list[int]:
+    return pick_batches(strategy, pool, counts, np.random.default_rng(5)).tolist()
+
+
+def test_batches_are_no_image_twice_and_no_more_than_there_are():
+    for counts in ([60, 60, 60], [100, 120, 140], [500, 500, 480], [1, 1, 1]):
+        pool = pool_of(counts, n=1500)
+        picked = batches(pool, (10, 50, 2000))
+        assert sorted(picked) == pool.candidates().tolist()
+    assert batches(pool, (0, 0)) == []
+
+
+def test_the_first_batch_is_the_batch_alone():
+    for strategy in ("auto", "uherding", "margin", "badge"):
+        for counts in ([60, 60, 60], [150, 150, 150], [1, 1, 1]):
+            pool = pool_of(counts)
+            alone = pick(strategy, pool, 10, np.random.default_rng(5)).tolist()
+            assert batches(pool, (10, 30), strategy)[:10] == alone
+
+
+def test_the_second_batch_takes_margins_as_if_the_first_were_labelled():
+    # By hand: 90 of the 180 labels of the way, batches of 20 and 60 of 450 and 470 labels.
+    pool = pool_of([150, 150, 150])
+    first = round(0.5 * (225 - 20) / 225 * 20)
+    second = round(0.5 * (235 - 60) / 235 * 60)
+    picked = batches(pool, (20, 60))
+    order = pick("margin", pool, 2000, np.random.default_rng(0)).tolist()
+    herd = pick("uherding", pool, 20 - first, np.random.default_rng(5)).tolist()
+    margins = [each for each in order if each not in herd][:first]
+    assert sorted(picked[:20]) == sorted(herd + margins)
+    unsure = [each for each in order if each not in picked[:20]]
+    # The herd may take some of them, too, and then as many more are taken behind.
+    assert set(unsure[:second]) <= set(picked[20:])
+    # Some of what it takes has to be outside of the margins, or nothing was tested.
+    assert set(picked[20:]) - set(unsure[:60])

@@ -7,6 +7,7 @@ from model.head import power_normalise
 from model.queries import Answers, Pool, pick
 from model.queries.radius import cover_radius
 from model.queries.scores import pool_uncertainty
+from model.queries.uherding import Herd
 
 
 def kernel_of(pool: Pool, radius: float) -> np.ndarray:
@@ -119,3 +120,30 @@ def test_by_landmarks_lone_images_come_by_their_uncertainty():
     picks = pick("uherding", pool, 15, generator)
     least = pool.candidates()[np.argsort(sure[pool.candidates()])[:15]]
     assert picks.tolist() == least.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_picks_made_by_somebody_else_are_covered(seed: int):
+    pool = pool_of(seed, m=8)
+    weights = pool_uncertainty(pool, "margin")
+    kernel = kernel_of(pool, cover_radius(pool, np.random.default_rng(0)))
+    herd = Herd(pool, 10, np.random.default_rng(seed))
+    first = herd.pick(3)
+    theirs = np.setdiff1d(pool.candidates(), first)[:2]
+    herd.take(theirs)
+    known = [*pool.labelled.tolist(), *first.tolist(), *theirs.tolist()]
+    for chosen in herd.pick(5).tolist():
+        found = gains(kernel, weights, known)
+        free = np.setdiff1d(pool.candidates(), known)
+        assert chosen in free
+        assert found[chosen] == pytest.approx(found[free].max(), rel=1e-4, abs=1e-5)
+        known.append(chosen)
+
+
+def test_any_number_of_cores_comes_to_the_same_picks(monkeypatch: pytest.MonkeyPatch):
+    pool = pool_of(1, n=1500, m=30)
+    picks = []
+    for cores in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", cores)
+        picks.append(pick("uherding", pool, 40, np.random.default_rng(0)).tolist())
+    assert picks[0] == picks[1]
