@@ -52,7 +52,7 @@ def begin_run(
             "A promise of this project is paused, because its checks contradict it.",
             mend=f"Take its answers back: tiebreak auto-label {project_id} --undo",
         )
-    covered = _covered(session, project_id)
+    covered = covered_tasks(session, project_id)
     accepted = [one for one in plan.accepted if one.task_id not in covered]
     if not accepted:
         reasons = [] if plan.accepted else _reasons(plan)
@@ -71,7 +71,7 @@ def begin_run(
     return run
 
 
-def _covered(session: Session, project_id: int) -> set[int]:
+def covered_tasks(session: Session, project_id: int) -> set[int]:
     """Tasks that were accepted before, whose annotations the tables may not know of yet."""
     query = (
         select(AutoLabel.task_id)

@@ -297,6 +297,7 @@ def test_the_command(studio: AutoStudio, monkeypatch: pytest.MonkeyPatch) -> Non
     dry = json.loads(run("--max-error", "0.2", "--dry-run", "--json"))
     done = json.loads(run("--max-error", "0.2", "--yes", "--json"))
     assert done["runs"][0]["accepted"] == len(dry["accepted"]) == len(studio.held())
+    assert json.loads(run("--max-error", "0.2", "--json"))["accepted"] == []
     again = CliRunner().invoke(app, ["auto-label", "1", "--max-error", "0.2", "--yes"])
     assert again.exit_code == 1
     assert "nothing to accept" in again.output
