@@ -205,7 +205,7 @@ def _learn(
                     on_progress=lambda at: write(folder, PROGRESS, Progress(**asdict(at))),
                     cancelled=lambda: os.getppid() != parent,
                 )
-        except (ImageError, RuntimeError):  # what a loader's own process raises is a RuntimeError
+        except ImageError:
             before, skipped = skipped, _skip_broken(folder, job, copies)
             if skipped == before:
                 raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -112,15 +113,31 @@ class Embedder:
         done = 0
         while done < len(images):
             batch = images[done : done + self.batch_size]
-            embeddings[done : done + len(batch)] = self._embed(batch, done)
+            embeddings[done : done + len(batch)] = self._embed(
+                partial(_squares, batch, self.input_size, done)
+            )
             done += len(batch)
         return embeddings
 
-    def _embed(self, batch: Sequence[Image.Image], start: int) -> NDArray[np.float16]:
-        def squares() -> Iterable[NDArray[np.uint8]]:
-            for position, image in enumerate(batch, start):
-                yield square_pixels(image, self.input_size, position)
+    def embed_both_ways(
+        self, images: Sequence[Image.Image]
+    ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+        """:meth:`embed`, and the same of the images with left and right exchanged, each of which is
+        resized once. Their mean is the average over the two at test time."""
+        found = np.empty((2, len(images), self.width), dtype=np.float16)
+        done = 0
+        while done < len(images):
+            batch = images[done : done + self.batch_size]
+            squares = list(_squares(batch, self.input_size, done))
+            flipped = [np.ascontiguousarray(square[:, ::-1]) for square in squares]
+            for way, pixels in enumerate((squares, flipped)):
+                found[way, done : done + len(batch)] = self._embed(partial(iter, pixels))
+            done += len(batch)
+        own, mirrored = found
+        return own, mirrored
 
+    def _embed(self, squares: Callable[[], Iterable[NDArray[np.uint8]]]) -> NDArray[np.float16]:
+        """Of a batch, whose pixels may be asked for twice."""
         runtime = self._ready()
         found = runtime.run(squares())
         if not np.isfinite(found).all():
@@ -151,6 +168,11 @@ class Embedder:
                 ) from error
             logger.warning("OpenVINO cannot run %s, torch does: %s", self.identity, error)
             return None
+
+
+def _squares(images: Sequence[Image.Image], side: int, start: int) -> Iterator[NDArray[np.uint8]]:
+    for position, image in enumerate(images, start):
+        yield square_pixels(image, side, position)
 
 
 def square_pixels(image: Image.Image, side: int, position: int) -> NDArray[np.uint8]:

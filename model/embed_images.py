@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import v2
 
-from model.augment import augmented
+from model.augment import Augmentation, draw_chances
 from model.embed import Embedder, square_pixels
 
 READERS = 4
@@ -60,33 +58,31 @@ def embed_images(
     return found
 
 
-@dataclass(frozen=True)
-class Mirrored:
-    """Some of the images, left and right exchanged."""
-
-    images: Images
-    rows: NDArray[np.int64]
-
-    @property
-    def targets(self) -> NDArray[np.int64]:
-        return self.images.targets[self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def load(self, position: int) -> Image.Image:
-        image = self.images.load(int(self.rows[position]))
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+def embed_with_mirrors(
+    embedder: Embedder, images: Images, mirrored: NDArray[np.bool_], what: str, tell: Tell
+) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """:func:`embed_images`, and of the m images that the (n,) flags name also (m, width) with left
+    and right exchanged. Each image is loaded once."""
+    own = np.empty((len(images), embedder.width), dtype=np.float16)
+    flipped = np.empty_like(own)
+    with ThreadPoolExecutor(READERS) as readers:
+        for start in range(0, len(images), embedder.batch_size):
+            rows = np.arange(start, min(start + embedder.batch_size, len(images)))
+            batch = dict(zip(rows.tolist(), readers.map(images.load, rows.tolist()), strict=True))
+            both, one = rows[mirrored[rows]], rows[~mirrored[rows]]
+            own[both], flipped[both] = embedder.embed_both_ways([batch[row] for row in both])
+            own[one] = embedder.embed([batch[row] for row in one])
+            tell(what, int(rows[-1]) + 1, len(images))
+    return own, flipped[mirrored]
 
 
 def changed_copy(
-    image: Image.Image, side: int, transform: v2.Transform, seed: tuple[int, ...]
+    image: Image.Image, side: int, change: Augmentation, seed: tuple[int, ...]
 ) -> Image.Image:
     """A changed copy of an image, as a network with inputs of ``side`` pixels sees it.
 
-    Equal seeds give equal copies. Not for several threads at once: chance is torch's global
-    generator, seeded for the copy and put back.
+    Equal seeds give equal copies.
     """
     picture = torch.from_numpy(square_pixels(image, side, 0).copy()).permute(2, 0, 1)
-    changed = augmented(picture, transform, seed)
+    changed = change.changed(picture.unsqueeze(0), draw_chances(1, seed))[0]
     return Image.fromarray(changed.permute(1, 2, 0).contiguous().numpy())

@@ -11,7 +11,6 @@ temperature from rows that it was not trained on.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from model.errors import ArgumentError
 from model.finetune_options import FineTuneOptions
 from model.finetune_progress import FineTuneProgress, Teller
 from model.learner import Learner, ask, trainable_copy
+from model.parallel import cores
 from model.pictures import LoadImage, Pictures
 from model.tuning import Cancelled, Material, TrainingDiverged, Tuning
 from model.validation import EpochReport
@@ -45,6 +45,8 @@ __all__ = [
 ]
 
 LEAST_ROWS = 20
+FORMAT = 2
+"""Of a checkpoint: how chance is drawn and what rounds where, so that one goes on as it began."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +84,9 @@ def finetune(
 ) -> FineTuned:
     """Fine-tune ``backbone`` on n images, each with a label of at least one control.
 
-    ``load_image``   row, 0 to n - 1 -> image; called from several threads and processes
+    ``load_image``   row, 0 to n - 1 -> image; called from several threads
     ``device``       ``cpu``, ``cuda`` …; by default a GPU where there is one
-    ``workers``      processes that prepare images; by default from the machine
+    ``workers``      threads that read images ahead; by default from the machine
     ``checkpoint``   folder that holds the state after every epoch. The same call goes on from it,
                      to the result that it would have had; another call starts anew
     ``on_progress``  is told about twice a second
@@ -114,7 +116,7 @@ def finetune(
     pictures = Pictures(load_image, n, backbone.input_size)
     batch_size = options.batch_size or _batch_size(target, int(trained.sum()))
     tuning = Tuning(
-        Learner(backbone, questions, target),
+        Learner(backbone, questions, target, frozen_statistics=options.frozen_statistics),
         Material(pictures, labels, questions, trained),
         options,
         batch_size=batch_size,
@@ -158,15 +160,13 @@ def _batch_size(device: torch.device, rows: int) -> int:
 
 
 def _workers(device: torch.device) -> int:
-    """Processes that prepare images. A small CPU does that between the steps itself."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    spare = (cores or 1) - 1
-    return min(12, spare) if device.type == "cuda" else spare // 4
+    """Threads that read images ahead. On a CPU the network wants the cores itself."""
+    return min(12, cores()) if device.type == "cuda" else max(1, cores() // 4)
 
 
 def _digest(backbone: Backbone, labels: Sequence[ControlLabels], options: FineTuneOptions) -> str:
     """What a checkpoint belongs to."""
-    found = hashlib.sha256(repr((backbone.identity, options)).encode())
+    found = hashlib.sha256(repr((FORMAT, backbone.identity, options)).encode())
     for part in labels:
         found.update(repr((part.name, part.classes, part.multiple)).encode())
         found.update(np.ascontiguousarray(part.targets[part.known]).tobytes())

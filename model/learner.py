@@ -17,6 +17,7 @@ from model.crossfit import cross_fit
 from model.devices import half_precision
 from model.embed import Normalise
 from model.folds import class_folds, flag_folds
+from model.fused import fuse_frozen, spare_slow_kernels
 
 FOLDS = 5
 Array = NDArray[np.float64]
@@ -64,13 +65,26 @@ def ask(
 
 
 class Learner(nn.Module):
-    """(n, 3, s, s) uint8 -> the logits (n, c) of each question, in 16 bits where that is fast."""
+    """(n, 3, s, s) uint8 -> the logits (n, c) of each question, in 16 bits where that is fast.
+
+    ``frozen_statistics``  batch normalisations keep the statistics that they have
+    """
 
     def __init__(
-        self, backbone: Backbone, questions: Sequence[Question], device: torch.device
+        self,
+        backbone: Backbone,
+        questions: Sequence[Question],
+        device: torch.device,
+        *,
+        frozen_statistics: bool = True,
     ) -> None:
         super().__init__()
         self.backbone = trainable_copy(backbone.network)
+        self._frozen_statistics = frozen_statistics
+        if frozen_statistics:
+            fuse_frozen(self.backbone, backbone.input_size)
+        if device.type == "cpu":
+            spare_slow_kernels(self.backbone)
         self.heads = nn.ModuleList(
             _zero_layer(backbone.width, question.columns.size) for question in questions
         )
@@ -81,10 +95,15 @@ class Learner(nn.Module):
         # float16 would need its losses scaled, so where there is no bfloat16 it is 32 bits.
         self._half = half if half == torch.bfloat16 else None
 
-    def learn(self, *, frozen_statistics: bool) -> None:
-        """Go into training mode; batch normalisations may keep the statistics that they have."""
+    @property
+    def number_type(self) -> torch.dtype | None:
+        """The 16-bit type that the network runs in; None where it runs in 32."""
+        return self._half
+
+    def learn(self) -> None:
+        """Go into training mode."""
         self.train()
-        if frozen_statistics:
+        if self._frozen_statistics:
             for module in self.backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()

@@ -42,8 +42,10 @@ class Stepper:
 
     def gradients(
         self, rows: NDArray[np.int64], pixels: torch.Tensor, generator: np.random.Generator
-    ) -> float:
-        """Leave the gradients of the batch's mean loss in the parameters; the loss.
+    ) -> torch.Tensor:
+        """Leave the gradients of the batch's mean loss in the parameters; the loss, on the device.
+
+        A GPU may still be at it when this returns: reading the loss waits for it.
 
         ``pixels``  of all rows where :attr:`sees_whole_batches`, else of this process's share
         """
@@ -61,7 +63,7 @@ class Stepper:
         while True:
             try:
                 loss = self._gradients(own, other, pixels, kept, scale)
-                return self.world.total(loss, device) / self.world.size
+                return self.world.total(loss) / self.world.size
             except RuntimeError as error:
                 if not out_of_memory(error) or self.at_once == 1 or self.world.size > 1:
                     raise
@@ -77,13 +79,13 @@ class Stepper:
         pictures: torch.Tensor,
         kept: float,
         scale: float,
-    ) -> float:
+    ) -> torch.Tensor:
         self.learner.zero_grad(set_to_none=True)
-        total = 0.0
+        total = torch.zeros((), device=self.learner.device)
         for start in range(0, len(own), self.at_once):
             part = slice(start, start + self.at_once)
             logits = self._spread(pictures[part].to(self.learner.device))
             loss = self.objective.loss(logits, own[part], other[part], kept, scale)
             loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+            total += loss.detach()
         return total

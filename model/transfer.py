@@ -22,7 +22,7 @@ from model.augment import AugmentationName, augmentation
 from model.backbones import Backbone
 from model.control_labels import ControlLabels
 from model.embed import Embedder
-from model.embed_images import Images, Mirrored, Tell, changed_copy, embed_images
+from model.embed_images import Images, Tell, changed_copy, embed_images, embed_with_mirrors
 from model.epoch_clock import EpochClock, OnEpoch
 from model.errors import ArgumentError
 from model.finetune import finetune
@@ -139,9 +139,10 @@ class _Work:
     def features_augmented(self, backbone: Backbone) -> Transferred:
         embedder = Embedder(backbone, device=self.device)
         began, n = time.monotonic(), len(self.train)
-        own = embed_images(embedder, self.train, TRAINING, self.tell)
-        name = self._augmentation(embedder, own)
-        change = augmentation(name, self.options.tuning.augmentation_strength).transform()
+        held = self._held()
+        own, mirrored = embed_with_mirrors(embedder, self.train, held, TRAINING, self.tell)
+        name = self._augmentation(own, mirrored, held)
+        change = augmentation(name, self.options.tuning.augmentation_strength)
         rows = [own]
         for copy in range(COPIES if name != "none" else 0):
 
@@ -225,20 +226,29 @@ class _Work:
         self.tell("fitting the head", 1, 1)
         return head
 
-    def _augmentation(self, embedder: Embedder, own: Embeddings) -> AugmentationName:
+    def _held(self) -> NDArray[np.bool_]:
+        """(n,) which training images are looked at mirrored: none where it cannot be told so
+        whether images may be mirrored, or is given."""
+        held = np.zeros(len(self.train), dtype=np.bool_)
+        if self.options.tuning.augmentation == "auto":
+            generator = np.random.default_rng([self.seed, 7])
+            _, rows = stratified_split(self.train.targets, MIRRORED_SHARE, generator)
+            held[rows] = True
+            few = len(rows) < MIRRORED_ROWS or len(np.unique(self.train.targets[~held])) < 2
+            held &= not few
+        return held
+
+    def _augmentation(
+        self, own: Embeddings, mirrored: Embeddings, held: NDArray[np.bool_]
+    ) -> AugmentationName:
         """``auto`` resolved as a fine-tune does: mirror what is known as well when mirrored."""
-        wanted = self.options.tuning.augmentation
+        wanted, targets = self.options.tuning.augmentation, self.train.targets
         if wanted != "auto":
             return wanted
-        targets = self.train.targets
-        generator = np.random.default_rng([self.seed, 7])
-        kept, held = stratified_split(targets, MIRRORED_SHARE, generator)
-        if len(held) < MIRRORED_ROWS or len(np.unique(targets[kept])) < 2:
+        if not held.any():
             return "characters"
-        watched = Mirrored(self.train, held)
-        mirrored = embed_images(embedder, watched, "looking at mirrored images", self.tell)
         head = fit_head(
-            own[kept], targets[kept], classes=self.classes, multiple=False, seed=self.seed
+            own[~held], targets[~held], classes=self.classes, multiple=False, seed=self.seed
         ).head
         right, still = (
             accuracy(head.probabilities(rows), targets[held]) for rows in (own[held], mirrored)

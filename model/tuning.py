@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.augment import Augmentation, augmentation
+from model.augment import Augmentation, augmentation, draw_chances
+from model.chance import seeded
 from model.checkpoints import load_checkpoint, save_checkpoint
 from model.control_labels import ControlLabels, row_weights
 from model.errors import TiebreakError
@@ -29,7 +29,7 @@ from model.optimiser import (
 )
 from model.pictures import Pictures, batches
 from model.stepper import Stepper
-from model.validation import EpochReport, features_of, judge_features
+from model.validation import EpochReport, features_both_ways, features_of, judge_features
 from model.world import ALONE, World
 
 FEATURE_ROWS = 256
@@ -126,49 +126,79 @@ class Tuning:
     def _prepare(self) -> None:
         """The probe, how it does, and which augmentation suits the images."""
         with seeded(self.learner.device, (self.options.seed, 3)):
-            features = self._features(np.arange(self.material.pictures.n))
+            features, mirrored = self._features()
             if self.options.probe_first:
                 questions, trained = self.material.questions, self.material.trained
                 probe(self.learner, features, questions, trained, self.options.seed)
             loss, right = self._judge(features[self._watched])
-            self.augmentation = self._suited_augmentation(right)
+            self.augmentation = self._suited_augmentation(right, mirrored[self._watched])
         self._take(EpochReport(0, None, loss, right))
 
-    def _features(self, rows: NDArray[np.int64], *, mirrored: bool = False) -> NDArray[np.float32]:
+    @property
+    def _asks_mirrors(self) -> bool:
+        """Whether images are mirrored is up to the watched ones."""
+        options = self.options
+        enough = len(self._watched) >= MIRRORED_ROWS
+        return options.augmentation == "auto" and options.probe_first and enough
+
+    def _features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n, width) of all pictures, and of the watched ones mirrored where that is asked for."""
+        n = self.material.pictures.n
+        mirrored = ~self.material.trained & self._asks_mirrors
         found = []
-        for start in range(0, len(rows), FEATURE_ROWS):
-            self._at("fitting the probe", start, len(rows))
-            part = rows[start : start + FEATURE_ROWS]
-            found.append(self._features_of(part, mirrored=mirrored))
-        return np.concatenate(found)
+        for start in range(0, n, FEATURE_ROWS):
+            self._at("fitting the probe", start, n)
+            rows = np.arange(start, min(start + FEATURE_ROWS, n))
+            found.append(
+                features_both_ways(
+                    self.learner,
+                    self.material.pictures,
+                    rows,
+                    mirrored[rows],
+                    workers=self.workers,
+                    world=self.world,
+                )
+            )
+        one, other = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return one, other
 
-    def _features_of(
-        self, rows: NDArray[np.int64], *, mirrored: bool = False
-    ) -> NDArray[np.float32]:
-        pictures = self.material.pictures
-        return features_of(self.learner, pictures, rows, mirrored=mirrored, world=self.world)
-
-    def _suited_augmentation(self, right: float) -> Augmentation:
+    def _suited_augmentation(self, right: float, mirrored: NDArray[np.float32]) -> Augmentation:
         name = self.options.augmentation
         if name == "auto":
             name = "characters"
-            if self.options.probe_first and len(self._watched) >= MIRRORED_ROWS:
-                _, mirrored = self._judge(self._features(self._watched, mirrored=True))
-                name = "photos" if mirrored >= right - MIRRORED_LOSS else name
+            if self._asks_mirrors and self._judge(mirrored)[1] >= right - MIRRORED_LOSS:
+                name = "photos"
         return augmentation(name, self.options.augmentation_strength)
 
     def _epoch(self, epoch: int) -> EpochReport:
+        losses = self.learn(epoch)
+        if not self.options.frozen_statistics:
+            self.world.align(self.learner)
+        features = features_of(
+            self.learner,
+            self.material.pictures,
+            self._watched,
+            workers=self.workers,
+            world=self.world,
+        )
+        loss, right = self._judge(features)
+        return EpochReport(epoch, float(np.mean(losses)), loss, right)
+
+    def learn(self, epoch: int) -> list[float]:
+        """One pass over the training rows; the loss of each step."""
         options = self.options
         generator = np.random.default_rng([options.seed, 4, epoch])
         order = self._order(generator)
-        self.learner.learn(frozen_statistics=options.frozen_statistics)
-        losses = []
+        # By place, not by row: a balanced sampler may show one row twice in an epoch.
+        chances = draw_chances(len(order), (options.seed, 5, epoch))
+        self.learner.learn()
+        losses: list[torch.Tensor] = []
         seen = batches(
             self.material.pictures,
             order,
             self.batch_size,
-            transform=self.augmentation.transform(),
-            seed=(options.seed, 5, epoch),
+            device=self.learner.device,
+            change=lambda pixels, places: self.augmentation.changed(pixels, chances[places]),
             workers=self.workers,
             world=ALONE if self._stepper.sees_whole_batches else self.world,
         )
@@ -177,19 +207,14 @@ class Tuning:
             if self._is_too_small(len(rows)) and len(order) > 1:
                 continue
             losses.append(self._stepper.gradients(rows, pixels, generator))
-            if not np.isfinite(losses[-1]):
-                raise TrainingDiverged(
-                    f"The loss of step {step + 1} in epoch {epoch} is {losses[-1]}.",
-                    mend="Use a lower learning rate.",
-                )
             done, steps = (epoch - 1) * self._steps + step, options.epochs * self._steps
             set_rates(self._optimiser, rate_factor(done, steps, options.warmup_share))
             self._optimiser.step()
+            # The loss before: a GPU goes on with this step while it is read.
+            _check_finite(losses[-2:-1], epoch, step)
             self.teller.tell("training", epoch, step + 1, self._steps)
-        if not options.frozen_statistics:
-            self.world.align(self.learner)
-        loss, right = self._judge(self._features_of(self._watched))
-        return EpochReport(epoch, float(np.mean(losses)), loss, right)
+        _check_finite(losses[-1:], epoch, self._steps)
+        return [float(loss) for loss in losses]
 
     def _order(self, generator: np.random.Generator) -> NDArray[np.int64]:
         if self.options.balance != "sampler":
@@ -253,20 +278,13 @@ class Tuning:
         return True
 
 
-@contextmanager
-def seeded(device: torch.device, seed: tuple[int, ...]) -> Iterator[None]:
-    """torch's global generators start from ``seed`` within the block and are put back after it.
-
-    On a GPU the kernels are those that add up in a fixed order.
-    """
-    number = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    devices = [device] if device.type == "cuda" else []
-    flags = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=True
-    )
-    with torch.random.fork_rng(devices=devices), flags:
-        torch.manual_seed(number)
-        yield
+def _check_finite(losses: Sequence[torch.Tensor], epoch: int, step: int) -> None:
+    for loss in losses:
+        if not bool(torch.isfinite(loss)):
+            raise TrainingDiverged(
+                f"The loss of step {step} in epoch {epoch} is {float(loss)}.",
+                mend="Use a lower learning rate.",
+            )
 
 
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

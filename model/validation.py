@@ -42,17 +42,41 @@ def features_of(
     pictures: Pictures,
     rows: NDArray[np.int64],
     *,
-    mirrored: bool = False,
+    workers: int = 0,
     world: World = ALONE,
 ) -> NDArray[np.float32]:
     """(n, width) features of rows, in evaluation mode; each process computes its share."""
+    none = np.zeros(len(rows), dtype=np.bool_)
+    return features_both_ways(learner, pictures, rows, none, workers=workers, world=world)[0]
+
+
+def features_both_ways(
+    learner: Learner,
+    pictures: Pictures,
+    rows: NDArray[np.int64],
+    mirrored: NDArray[np.bool_],
+    *,
+    workers: int = 0,
+    world: World = ALONE,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The same, and the features of those that the (n,) flags name when left and right are
+    exchanged, zeros for the others: from one look at each picture."""
     learner.eval()
-    found = [np.empty((0, learner.width), dtype=np.float32)]
+    share = world.share(len(rows))
+    own, flags = rows[share], mirrored[share]
+    found = np.zeros((2, len(own), learner.width), dtype=np.float32)
+    done = 0
     with torch.inference_mode():
-        for _, pixels in batches(pictures, rows[world.share(len(rows))], BATCH):
-            seen = torch.flip(pixels, dims=[3]) if mirrored else pixels
-            found.append(learner.features(seen).cpu().numpy())
-    return world.gather(np.concatenate(found), len(rows), learner.device)
+        for part, pixels in batches(pictures, own, BATCH, device=learner.device, workers=workers):
+            at = slice(done, done + len(part))
+            found[0, at] = learner.features(pixels).cpu().numpy()
+            also = flags[at]
+            if also.any():
+                flipped = torch.flip(pixels[torch.from_numpy(also)], dims=[3])
+                found[1, at][also] = learner.features(flipped).cpu().numpy()
+            done = at.stop
+    one, other = (world.gather(part, len(rows), learner.device) for part in found)
+    return one, other
 
 
 def judge_features(

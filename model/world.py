@@ -54,13 +54,11 @@ class World:
         distributed.broadcast(told, src=0)
         return tuple(told.tolist())
 
-    def total(self, value: float, device: torch.device) -> float:
-        """The sum over all processes."""
-        if self.size == 1:
-            return value
-        told = torch.tensor([value], dtype=torch.float64, device=device)
-        distributed.all_reduce(told)
-        return float(told)
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes of a number that each has."""
+        if self.size > 1:
+            distributed.all_reduce(value)
+        return value
 
     def spread(self, module: nn.Module, *, moving_statistics: bool) -> nn.Module:
         """``module`` whose gradients are the mean over all processes; all begin as the first one.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.finetune_child import FineTuneSlot
+from backend.finetune_child import FineTuneSlot, environment
 from backend.finetune_files import (
     JOB,
     PROGRESS,
@@ -53,6 +53,20 @@ def _pid(project: FineTuneProject) -> int:
 def _epoch(project: FineTuneProject, number: int) -> None:
     """Wait until the child is in that epoch."""
     project.go_on(lambda row: (row.progress.get("epoch") or 0) >= number)
+
+
+def test_a_child_waits_without_spinning_and_keeps_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "1234")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = environment()
+    assert found["OMP_WAIT_POLICY"] == "passive"
+    assert found["MALLOC_MMAP_MAX_"] == "0"
+    assert found["MALLOC_TOP_PAD_"] == "1234"  # what is set by hand stays
+    assert found["MKL_NUM_THREADS"] == "3"
+    assert found["PATH"] == os.environ["PATH"]
 
 
 def test_a_killed_fine_tune_ends_as_an_undisturbed_one(fine_tuned: FineTuneProject) -> None:

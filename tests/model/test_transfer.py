@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 from model.augment import augmentation
 from model.backbones import Backbone, load_backbone
 from model.embed import Embedder
-from model.embed_images import Mirrored, changed_copy, embed_images
+from model.embed_images import changed_copy, embed_images, embed_with_mirrors
 from model.epoch_clock import EpochClock
 from model.errors import ArgumentError
 from model.finetune import Cancelled, FineTuneProgress
@@ -208,15 +209,34 @@ def test_images_are_embedded_in_their_order(backbone: Backbone) -> None:
     assert told == [*range(7, 60, 7), 60]
 
 
-def test_mirrored_images() -> None:
-    rows = np.array([4, 2])
-    mirrored = Mirrored(TEST, rows)
-    assert mirrored.targets.tolist() == TEST.targets[rows].tolist()
-    assert (np.asarray(mirrored.load(1)) == np.asarray(TEST.load(2))[:, ::-1]).all()
+def test_mirrors_cost_no_second_look_at_an_image(backbone: Backbone) -> None:
+    loaded: Counter[int] = Counter()
+
+    class Counted:
+        targets = TEST.targets
+
+        def __len__(self) -> int:
+            return len(TEST)
+
+        def load(self, position: int) -> Image.Image:
+            loaded[position] += 1
+            return TEST.load(position)
+
+    flags = np.arange(60) % 3 == 1
+    embedder = Embedder(backbone, device="cpu", batch_size=7)
+    own, mirrored = embed_with_mirrors(embedder, Counted(), flags, "x", lambda *_: None)
+    assert loaded == Counter(range(60))
+    wanted = embedder.embed([TEST.load(i) for i in range(60)])
+    assert np.allclose(own, wanted, atol=2e-2)
+    flipped = [
+        TEST.load(int(i)).transpose(Image.Transpose.FLIP_LEFT_RIGHT) for i in np.flatnonzero(flags)
+    ]
+    assert np.allclose(mirrored, embedder.embed(flipped), atol=2e-2)
+    assert np.abs(mirrored.astype(float) - own[flags]).max() > 0.05
 
 
 def test_a_changed_copy_depends_on_its_seed_alone() -> None:
-    change = augmentation("photos").transform()
+    change = augmentation("photos")
     state = torch.random.get_rng_state()
     image = TRAIN.load(0)
     copies = [
