@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, with_config
 
-from backend.auto_label import RunStatus
 from backend.projects import ProjectStatus, VersionJson
+from backend.promises import RunStatus
 
 VERSION = r"^v[0-9]+$"
 ORDER = r"^v[0-9]+(\.[0-9]+)?$"

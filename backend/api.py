@@ -6,12 +6,14 @@ from flask import Blueprint, Response, jsonify
 from sqlalchemy import select
 
 from backend.answers import AutoLabelAnswer, ProjectAnswer, ProjectsAnswer
-from backend.auto_label import statuses_json
 from backend.described import Description, described
 from backend.pages.asked import asked_project
 from backend.projects import list_versions, project_status
+from backend.promises import statuses_json
 from backend.services import services
 from backend.tables import Project
+from backend.ticked_answers import TickedChoicesAnswer
+from backend.ticked_choices import ticked_choices
 
 bp = Blueprint("api", __name__, url_prefix="/api")
 
@@ -49,3 +51,13 @@ def auto_label(project_id: int) -> Response:
     with services().store.read() as session:
         asked_project(session, project_id)
         return jsonify(runs=statuses_json(session, project_id))
+
+
+@bp.get("/projects/<int:project_id>/ticked-choices")
+@described(Description(answer=TickedChoicesAnswer))
+def ticked(project_id: int) -> Response:
+    """How often people change a ticked choice, and how often they differ from it when blind."""
+    settings = services().settings
+    with services().store.read() as session:
+        row = asked_project(session, project_id)
+        return jsonify(ticked_choices(session, row, settings.blind_share))

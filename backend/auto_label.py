@@ -12,12 +12,10 @@ looks before each annotation whether it is still wanted, and deletes the one tha
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend import clock
@@ -27,36 +25,14 @@ from backend.errors import LabelStudioNotFound, LeaseLost, SetupError
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.labelstudio_projects import batched_lists
+from backend.lease import has_ended
+from backend.promises import ACCEPTING, DONE, PAUSED, UNDONE
 from backend.store import Store
 from backend.sync import controls_of
-from backend.tables import AutoLabel, AutoRun, Label, Project
-from backend.task_rows import AGREED
-from model.risk import contradicted, error_bound
+from backend.tables import AutoLabel, AutoRun, Project
 
-log = logging.getLogger(__name__)
-
-ACCEPTING, DONE, PAUSED, UNDONE = "accepting", "done", "paused", "undone"
 AT_ONCE = 100
 Tell = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """How a promise stands. ``checked`` of the images left to people have a label by now,
-    ``check_errors`` of which differ from the version's answer; ``check_bound`` bounds their share.
-    """
-
-    run: int
-    version: str
-    state: str
-    max_error: float
-    confidence: float
-    accepted: int
-    checks: int
-    checked: int
-    check_errors: int
-    check_bound: float
-    reason: str
 
 
 def open_run(session: Session, project_id: int) -> AutoRun | None:
@@ -70,12 +46,13 @@ def begin_run(
 ) -> AutoRun:
     """Write down a run with its tasks. :class:`SetupError` while a promise is paused, or where
     there is nothing to accept."""
-    if any(status.state == PAUSED for status in run_statuses(session, project_id)):
+    paused = select(AutoRun.id).where(AutoRun.project_id == project_id, AutoRun.state == PAUSED)
+    if session.scalar(paused.limit(1)) is not None:
         raise SetupError(
             "A promise of this project is paused, because its checks contradict it.",
             mend=f"Take its answers back: tiebreak auto-label {project_id} --undo",
         )
-    covered = _covered(session, project_id)
+    covered = covered_tasks(session, project_id)
     accepted = [one for one in plan.accepted if one.task_id not in covered]
     if not accepted:
         reasons = [] if plan.accepted else _reasons(plan)
@@ -94,7 +71,7 @@ def begin_run(
     return run
 
 
-def _covered(session: Session, project_id: int) -> set[int]:
+def covered_tasks(session: Session, project_id: int) -> set[int]:
     """Tasks that were accepted before, whose annotations the tables may not know of yet."""
     query = (
         select(AutoLabel.task_id)
@@ -115,61 +92,11 @@ def _reasons(plan: Plan) -> list[str]:
     return [f"{name}: {promise.reason}" for name, promise in named]
 
 
-def pause_contradicted(session: Session, project_id: int) -> None:
-    """Pause each promise that its checks contradict."""
-    for status in run_statuses(session, project_id):
-        if status.state in (ACCEPTING, DONE) and contradicted(
-            status.check_errors, status.checked, status.max_error, status.confidence
-        ):
-            run = session.get_one(AutoRun, status.run)
-            run.state = PAUSED
-            run.reason = (
-                f"People differ on {status.check_errors} of the {status.checked} images that were "
-                f"left to them as a check; {status.max_error:.1%} were promised at most."
-            )
-
-
-def run_statuses(session: Session, project_id: int) -> list[RunStatus]:
-    """How the promises of a project stand, those that were taken back left out."""
-    query = select(AutoRun).where(AutoRun.project_id == project_id, AutoRun.state != UNDONE)
-    return [_status(session, run) for run in session.scalars(query.order_by(AutoRun.id))]
-
-
-def _status(session: Session, run: AutoRun) -> RunStatus:
-    of_run = select(func.count()).select_from(AutoLabel).where(AutoLabel.run_id == run.id)
-    accepted = session.scalar(of_run.where(AutoLabel.annotation_id.is_not(None))) or 0
-    checks = session.scalar(of_run.where(AutoLabel.check)) or 0
-    said = session.execute(
-        select(AutoLabel.choice, Label.choices)
-        .join(
-            Label,
-            (Label.project_id == run.project_id)
-            & (Label.task_id == AutoLabel.task_id)
-            & (Label.control == run.control)
-            & (Label.status == AGREED),
-        )
-        .where(AutoLabel.run_id == run.id, AutoLabel.check)
-    ).all()
-    errors = sum(choices != [choice] for choice, choices in said)
-    return RunStatus(
-        run.id,
-        f"v{run.version}",
-        run.state,
-        run.max_error,
-        run.confidence,
-        accepted,
-        checks,
-        len(said),
-        errors,
-        error_bound(errors, len(said), run.confidence),
-        run.reason,
-    )
-
-
 class Accepting:
     """The writing of one run's annotations by one command, whose name is ``owner``.
 
-    ``seconds``: a command that is silent for so long may be taken over from.
+    ``seconds``: a command that is silent for so long may be taken over from, at once where its
+    process has ended on this machine.
     """
 
     def __init__(
@@ -179,7 +106,8 @@ class Accepting:
         self._run_id, self._owner = run_id, owner
         with store.write() as session:
             run = session.get_one(AutoRun, run_id, with_for_update=True)
-            if run.owner not in ("", owner) and run.heartbeat_at > clock.now() - seconds:
+            works = run.heartbeat_at > clock.now() - seconds and not has_ended(run.owner)
+            if run.owner not in ("", owner) and works:
                 raise SetupError(
                     "Another command is accepting answers in this project.",
                     mend=f"Wait for it; if it was killed, try again in {seconds:.0f} s.",
@@ -187,7 +115,13 @@ class Accepting:
             run.owner, run.heartbeat_at = owner, clock.now()
             self._project_id = run.project_id
             project = session.get_one(Project, run.project_id)
-            [self._control] = [c for c in controls_of(project) if c.name == run.control]
+            controls = [c for c in controls_of(project) if c.name == run.control]
+            if not controls:
+                raise SetupError(
+                    f'The labelling config no longer has the question "{run.control}".',
+                    mend=f"Take the answers back: tiebreak auto-label {run.project_id} --undo",
+                )
+            self._control = controls[0]
             query = select(AutoLabel).where(
                 AutoLabel.run_id == run_id,
                 ~AutoLabel.check,
@@ -198,16 +132,24 @@ class Accepting:
 
     def work(self, tell: Tell = lambda done, total: None) -> None:
         """Send what is missing, then end the run. :class:`LeaseLost` when it was taken back, paused
-        or taken over meanwhile."""
+        or taken over meanwhile.
+
+        What fails leaves the run open for the next command, and loses nothing. ``tell`` is told of
+        each task.
+        """
         total, done = len(self._left), 0
-        for ids in batched_lists(sorted(self._left), AT_ONCE):
-            found = self._client.task_annotations(self._project_id, ids)
-            for task_id in ids:
-                held = found.get(task_id)
-                self._one(task_id, None if held is None else held[1])
-                done += 1
-                tell(done, total)
-        self._remove_doubles()
+        try:
+            for ids in batched_lists(sorted(self._left), AT_ONCE):
+                found = self._client.task_annotations(self._project_id, ids)
+                for task_id in ids:
+                    held = found.get(task_id)
+                    self._one(task_id, None if held is None else held[1])
+                    done += 1
+                    tell(done, total)
+            self._remove_doubles()
+        except Exception:
+            self._let_go()
+            raise
         with self._store.write() as session:
             run = self._mine(session)
             run.state, run.owner = DONE, ""
@@ -249,8 +191,19 @@ class Accepting:
     def _mine(self, session: Session, *, hold: bool = True) -> AutoRun:
         run = session.get_one(AutoRun, self._run_id, with_for_update=hold)
         if run.state != ACCEPTING or run.owner != self._owner:
-            raise LeaseLost("The promise was taken back, paused or taken over meanwhile.")
+            raise LeaseLost(
+                f"Promise {self._run_id} was taken back, paused or taken over meanwhile; nothing "
+                "more is accepted.",
+                mend=f"See how it stands: tiebreak auto-label {self._project_id}",
+            )
         return run
+
+    def _let_go(self) -> None:
+        """Another command may go on at once."""
+        with self._store.write() as session:
+            run = session.get_one(AutoRun, self._run_id, with_for_update=True)
+            if run.owner == self._owner:
+                run.owner = ""
 
     def _remove_doubles(self) -> None:
         """Of each task's annotations of this run, keep the one that is written down."""
@@ -266,21 +219,23 @@ class Accepting:
                     self._client.delete_annotation(one.id)
 
 
-def take_back(store: Store, client: LabelStudio, project_id: int) -> int:
+def take_back(
+    store: Store,
+    client: LabelStudio,
+    project_id: int,
+    tell: Tell = lambda done, total: None,
+) -> int:
     """Delete every annotation that is Tiebreak's own and end its promises; how many there were.
 
-    What a person has changed since is that person's, and stays. May be repeated after a kill.
+    What a person has changed or confirmed since is that person's, and stays. May be repeated after
+    a kill.
     """
     with store.write() as session:
         query = select(AutoRun).where(AutoRun.project_id == project_id).with_for_update()
         for run in session.scalars(query):
             run.state, run.owner = UNDONE, ""
     found = [a.id for _, held in client.annotated(project_id) for a in held if a.automatic]
-    for annotation_id in found:
+    for done, annotation_id in enumerate(found, 1):
         client.delete_annotation(annotation_id)
+        tell(done, len(found))
     return len(found)
-
-
-def statuses_json(session: Session, project_id: int) -> list[dict[str, Any]]:
-    """The promises of a project as plain values."""
-    return [asdict(status) for status in run_statuses(session, project_id)]

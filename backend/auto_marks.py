@@ -2,8 +2,9 @@
 
 The id of each result entry names the run that accepted it and a digest of what it says about which
 task. So the mark needs no table: whoever reads the annotation can tell. Label Studio keeps the id
-when a person opens and saves the annotation; then either nothing of the answer has changed, or the
-digest no longer fits and it counts as that person's.
+when a person opens and saves the annotation; where the answer has changed, the digest no longer
+fits. Either way it counts as that person's from then on: what was saved in the editor has the
+seconds that it was open for, and what Tiebreak wrote has none.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ def run_of(task_id: int, result: Sequence[Mapping[str, Any]]) -> int | None:
     """The run that wrote a result; None where a person did, or changed any of it."""
     runs = {_run_of_item(task_id, item) for item in result}
     return runs.pop() if len(runs) == 1 else None
+
+
+def bears_mark(result: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a run wrote any of a result, before or after somebody changed it."""
+    return any(_MARK.fullmatch(str(item.get("id"))) for item in result)
 
 
 def _run_of_item(task_id: int, item: Mapping[str, Any]) -> int | None:

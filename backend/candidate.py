@@ -6,12 +6,14 @@ What comes of it is written down by :mod:`backend.training`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend import clock
+from backend.automatic_data import AutomaticImages, automatic_images
 from backend.dataset import LabelledImages, LearningState, labelled_images, learning_state
 from backend.id_ranges import ranges_of
 from backend.judging import TRAINED_ON, Challenger, judge, looks_so_far
@@ -63,15 +65,15 @@ def challenge(
     started = clock.now()
     identity = tuned.identity if tuned else backbone
     backbones = {identity, champion.backbone if champion else identity}
-    found = _gather(store, settings, project_id, backbone, backbones)
+    found = _gather(store, settings, project_id, backbone, identity, backbones)
     learnable = [part for part in found.data[identity] if part.enough]
     if not learnable:
         return found.state
     trained = tuned.trained if tuned else frozenset[str]()
     pools = _pools(store, project_id, identity, learnable, priors or PoolPriors())
     fits = {
-        part.control.name: _fit(part, settings.seed, trained, pools.get(part.control.name))
-        for part in learnable
+        name: _fit(part, settings.seed, trained, pools.get(name), found.automatic.get(name))
+        for name, part in ((part.control.name, part) for part in learnable)
     }
     challenger = Challenger(
         identity,
@@ -109,10 +111,12 @@ def serving_number(champion: Artifact | None, serving: int | None) -> int:
 @dataclass(frozen=True, eq=False)
 class _Gathered:
     """The labels as they are, with their embeddings by each backbone; ``number`` and ``title`` are
-    those of the next version and of the project, ``strategy`` is what picks for it."""
+    those of the next version and of the project, ``strategy`` is what picks for it; ``automatic``
+    what each control learns beside people's labels."""
 
     state: LearningState
     data: dict[str, list[LabelledImages]]
+    automatic: dict[str, AutomaticImages]
     number: int
     title: str
     strategy: str
@@ -120,20 +124,32 @@ class _Gathered:
 
 
 def _gather(
-    store: Store, settings: Settings, project_id: int, backbone: str, backbones: set[str]
+    store: Store,
+    settings: Settings,
+    project_id: int,
+    backbone: str,
+    identity: str,
+    backbones: set[str],
 ) -> _Gathered:
+    share, weight = settings.audit_share, settings.auto_label_weight
     with store.read() as session:
         project = session.get_one(Project, project_id)
         newest = newest_version(session, project_id)
+        data = {
+            network: [
+                labelled_images(session, project, control, network, share)
+                for control in controls_of(project)
+            ]
+            for network in backbones
+        }
+        automatic = {
+            part.control.name: automatic_images(session, project, part, identity, weight, share)
+            for part in data[identity]
+        }
         return _Gathered(
-            learning_state(session, project, backbone),
-            {
-                identity: [
-                    labelled_images(session, project, control, identity, settings.audit_share)
-                    for control in controls_of(project)
-                ]
-                for identity in backbones
-            },
+            learning_state(session, project, backbone, weight),
+            data,
+            {name: part for name, part in automatic.items() if part is not None},
             newest.number + 1 if newest else 1,
             project.title,
             wanted_strategy(project, settings.strategy),
@@ -158,20 +174,38 @@ def _pools(
 
 
 def _fit(
-    part: LabelledImages, seed: int, trained: frozenset[str], pool: PoolPrior | None
+    part: LabelledImages,
+    seed: int,
+    trained: frozenset[str],
+    pool: PoolPrior | None,
+    automatic: AutomaticImages | None,
 ) -> HeadFit:
-    """A head on what is not held out; images that the network was trained on are not honest."""
+    """A head on what is not held out; images that the network was trained on are not honest, and
+    neither are automatic labels, of which the result says nothing either."""
     fitted = part.rows(~part.held_out)
     honest = ~np.isin(fitted.digests, sorted(trained)) if trained else None
-    return fit_head(
-        fitted.embeddings,
-        fitted.targets,
+    embeddings, targets, weights, n = fitted.embeddings, fitted.targets, None, len(fitted.targets)
+    if automatic is not None:
+        more = len(automatic.targets)
+        embeddings = np.concatenate([embeddings, automatic.embeddings])
+        targets = np.concatenate([targets, automatic.targets])
+        weights = np.append(np.ones(n), np.full(more, automatic.weight))
+        honest = np.append(np.ones(n, dtype=np.bool_) if honest is None else honest, [False] * more)
+    fit = fit_head(
+        embeddings,
+        targets,
         classes=part.control.classes,
         multiple=part.control.multiple,
         seed=seed,
         honest=honest,
+        weights=weights,
         pool=pool,
     )
+    if automatic is None:
+        return fit
+    seen = None if fit.out_of_fold is None else fit.out_of_fold[:n]
+    metrics = {**fit.metrics, "n": float(n), "automatic": float(len(automatic.targets))}
+    return replace(fit, out_of_fold=seen, metrics=metrics)
 
 
 def _manifest(
@@ -183,14 +217,18 @@ def _manifest(
     return {
         "labels": found.state.labels,
         "labels_digest": found.state.digest,
-        TRAINED_ON: {
-            part.control.name: ranges_of(part.task_ids[~part.held_out]) for part in learned
-        },
+        TRAINED_ON: {part.control.name: ranges_of(_trained_on(found, part)) for part in learned},
         "seed": settings.seed,
         "strategy": found.strategy,
         "metrics": dict(metrics),
         "libraries": _library_versions(),
     }
+
+
+def _trained_on(found: _Gathered, part: LabelledImages) -> NDArray[np.int64]:
+    """The tasks whose labels a control learned, automatic ones too."""
+    ids, automatic = part.task_ids[~part.held_out], found.automatic.get(part.control.name)
+    return ids if automatic is None else np.union1d(ids, automatic.task_ids)
 
 
 def _library_versions() -> dict[str, str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backend.cli_project import ProjectArgument, find_project, open_store
-from backend.command import Json, command, errors, escaped
-from backend.errors import SetupError
+from backend.command import Json, command, errors
+from backend.errors import LabelStudioError, SetupError
 from backend.settings import Settings, label_studio_access, load_settings
 
 if TYPE_CHECKING:
     from backend.auto_plan import Plan
+    from backend.experiment_progress import ExperimentProgress
     from backend.labelstudio import LabelStudio
     from backend.store import Store
 
@@ -38,7 +40,7 @@ def auto_label(
         bool, typer.Option("--yes/--dry-run", help="Accept, or only show what would be accepted.")
     ] = False,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Delete everything that was accepted.")
+        bool, typer.Option("--undo", help="Delete what was accepted and nobody has touched since.")
     ] = False,
     as_json: Json = False,
 ) -> dict[str, Any] | None:
@@ -54,85 +56,96 @@ def auto_label(
     url, api_key = label_studio_access(settings)
     store = open_store(settings)
     row = find_project(store, project)
+    asked = _Asked(row.id, max_error, confidence, per_class)
     with LabelStudio(url, api_key, settings.label_studio_timeout) as client:
         if undo:
             found = _undo(store, client, row.id)
         elif yes:
-            found = _accept(store, client, settings, row.id, max_error, confidence, per_class)
+            found = _accept(store, client, settings, asked)
         else:
-            found = _show(store, settings, row.id, max_error, confidence, per_class)
+            found = _show(store, settings, asked)
     if not as_json:
         print("\n".join(found["lines"]))
     return {name: value for name, value in found.items() if name != "lines"}
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a promise is asked for."""
+
+    project_id: int
+    max_error: float
+    confidence: float
+    per_class: bool
+
+
 def _undo(store: Store, client: LabelStudio, project_id: int) -> dict[str, Any]:
     from backend.auto_label import take_back
+    from backend.experiment_progress import ExperimentProgress
 
-    count = take_back(store, client, project_id)
+    with ExperimentProgress(errors) as progress:
+        progress.tell("looking for what was accepted", 0, 0)
+        try:
+            count = take_back(store, client, project_id, partial(progress.tell, "taking back"))
+        except LabelStudioError:
+            progress.say("Nothing more is accepted. The same command goes on taking back.")
+            raise
     line = f"{count} annotations were deleted; those tasks are unlabelled again."
-    return {"deleted": count, "lines": [line]}
+    return {"deleted": count, "lines": [line if count else "No accepted answer was left."]}
 
 
-def _plan(
-    store: Store,
-    settings: Settings,
-    project_id: int,
-    max_error: float,
-    confidence: float,
-    per_class: bool,
-) -> Plan:
+def _plan(store: Store, settings: Settings, asked: _Asked) -> Plan:
     from backend.auto_plan import make_plan
     from backend.tables import Project
     from backend.versions import get_version, load_version
 
     with store.read() as session:
-        project = session.get_one(Project, project_id)
+        project = session.get_one(Project, asked.project_id)
         if not project.champion:
             raise SetupError("Nothing is learned yet.", mend="Label images of two classes first.")
-        version = get_version(session, project_id, project.champion)
-        artifact = load_version(settings, project_id, version)
+        version = get_version(session, project.id, project.champion)
+        artifact = load_version(settings, project.id, version)
         return make_plan(
             session,
             project,
             artifact,
             settings,
-            max_error=max_error,
-            confidence=confidence,
-            per_class=per_class,
+            max_error=asked.max_error,
+            confidence=asked.confidence,
+            per_class=asked.per_class,
         )
 
 
-def _show(
-    store: Store,
-    settings: Settings,
-    project_id: int,
-    max_error: float,
-    confidence: float,
-    per_class: bool,
-) -> dict[str, Any]:
-    from backend.auto_label import pause_contradicted, statuses_json
+def _show(store: Store, settings: Settings, asked: _Asked) -> dict[str, Any]:
+    from backend.auto_label import covered_tasks
+    from backend.experiment_progress import ExperimentProgress
+    from backend.promises import pause_contradicted, statuses_json
 
-    plan = _plan(store, settings, project_id, max_error, confidence, per_class)
+    with ExperimentProgress(errors) as progress:
+        progress.tell("asking the version about every image", 0, 0)
+        plan = _plan(store, settings, asked)
     with store.write() as session:
-        pause_contradicted(session, project_id)
-        runs = statuses_json(session, project_id)
+        covered = covered_tasks(session, asked.project_id)
+        new = [one for one in plan.accepted if one.task_id not in covered]
+        plan = replace(plan, accepted=new)
+        pause_contradicted(session, asked.project_id)
+        runs = statuses_json(session, asked.project_id)
     promises = [asdict(promise) for promise in plan.promises]
-    if per_class:
+    if asked.per_class:
         named = zip(plan.classes, promises, strict=True)
         promises = [{"class": name, **promise} for name, promise in named]
     return {
-        "project": project_id,
+        "project": asked.project_id,
         "version": f"v{plan.version}",
-        "max_error": max_error,
-        "confidence": confidence,
+        "max_error": asked.max_error,
+        "confidence": asked.confidence,
         "promises": promises,
         "accepted": [asdict(one) for one in plan.accepted],
         "checks": [asdict(one) for one in plan.checks],
         "nearest_above": [asdict(one) for one in plan.accepted[:NEAREST]],
         "nearest_below": [asdict(one) for one in plan.below[:NEAREST]],
         "runs": runs,
-        "lines": [*_lines(plan, max_error, confidence), *_run_lines(runs)],
+        "lines": [*_lines(plan, asked.max_error, asked.confidence), *_run_lines(runs)],
     }
 
 
@@ -156,46 +169,52 @@ def _lines(plan: Plan, max_error: float, confidence: float) -> list[str]:
 def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
     return [
         f"Promise {run['run']} ({run['version']}, {run['max_error']:.1%}): {run['state']}, "
-        f"{run['accepted']} accepted, {run['checked']} of {run['checks']} checks labelled, "
-        f"{run['check_errors']} differ. {run['reason']}".rstrip()
+        f"{run['accepted']} accepted, {run['changed']} changed by people since, "
+        f"{run['checked']} of {run['checks']} checks labelled, {run['check_errors']} of them "
+        f"differ. {run['reason']}".rstrip()
         for run in runs
     ]
 
 
-def _accept(
-    store: Store,
-    client: LabelStudio,
-    settings: Settings,
-    project_id: int,
-    max_error: float,
-    confidence: float,
-    per_class: bool,
-) -> dict[str, Any]:
-    from backend.auto_label import (
-        Accepting,
-        begin_run,
-        open_run,
-        pause_contradicted,
-        statuses_json,
-    )
+def _accept(store: Store, client: LabelStudio, settings: Settings, asked: _Asked) -> dict[str, Any]:
+    from backend.auto_label import Accepting
+    from backend.experiment_progress import ExperimentProgress
     from backend.lease import owner_name
+    from backend.promises import statuses_json
+
+    # What would fail at the first answer fails before a promise is written down.
+    client.project(asked.project_id)
+    with ExperimentProgress(errors) as progress:
+        run_id = _open_run(store, settings, asked, progress)
+        work = Accepting(store, client, run_id, owner_name(), settings.lease_seconds)
+        try:
+            work.work(partial(progress.tell, "accepting"))
+        except LabelStudioError:
+            progress.say("What was accepted so far stands. The same command goes on with the rest.")
+            raise
+    with store.read() as session:
+        runs = statuses_json(session, asked.project_id)
+    undo = f"Take everything back with: tiebreak auto-label {asked.project_id} --undo"
+    lines = [*_run_lines(runs), undo]
+    return {"project": asked.project_id, "run": run_id, "runs": runs, "lines": lines}
+
+
+def _open_run(store: Store, settings: Settings, asked: _Asked, progress: ExperimentProgress) -> int:
+    """The promise that was not finished, or else a new one."""
+    from backend.auto_label import begin_run, open_run
+    from backend.promises import pause_contradicted
 
     with store.write() as session:
-        pause_contradicted(session, project_id)
-        before = open_run(session, project_id)
-        run_id = before.id if before else 0
-    if run_id:
-        errors.print(escaped(f"Promise {run_id} was not finished; it is gone on with."))
-    else:
-        plan = _plan(store, settings, project_id, max_error, confidence, per_class)
-        with store.write() as session:
-            run_id = begin_run(session, project_id, plan, max_error, confidence).id
-
-    def tell(done: int, total: int) -> None:
-        if done % 100 == 0 or done == total:
-            errors.print(escaped(f"  {done} of {total}"))
-
-    Accepting(store, client, run_id, owner_name(), settings.lease_seconds).work(tell)
-    with store.read() as session:
-        runs = statuses_json(session, project_id)
-    return {"project": project_id, "run": run_id, "runs": runs, "lines": _run_lines(runs)}
+        pause_contradicted(session, asked.project_id)
+        before = open_run(session, asked.project_id)
+        if before:
+            progress.say(
+                f"Promise {before.id}, of at most {before.max_error:.1%} wrong, was not finished; "
+                "it is gone on with."
+            )
+            return before.id
+    progress.tell("asking the version about every image", 0, 0)
+    plan = _plan(store, settings, asked)
+    with store.write() as session:
+        made = begin_run(session, asked.project_id, plan, asked.max_error, asked.confidence)
+        return made.id

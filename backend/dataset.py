@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from backend.groups import known_images
 from backend.label_config import Control
+from backend.promises import learnable_answers
 from backend.sync import controls_of
 from backend.tables import Label, Project, TaskImage
 from backend.task_rows import AGREED
@@ -67,8 +68,11 @@ class LearningState:
     changed: int
 
 
-def learning_state(session: Session, project: Project, backbone: str) -> LearningState:
-    """Digest and counts of the labels as they are now. ``backbone`` is its identity."""
+def learning_state(
+    session: Session, project: Project, backbone: str, auto_label_weight: float = 0.0
+) -> LearningState:
+    """Digest and counts of the labels as they are now. ``backbone`` is its identity. Automatic
+    labels are in the digest where they are learned from, with that weight, and never counted."""
     rows = session.execute(
         select(Label.task_id, Label.control, Label.status, Label.choices, Label.learned).where(
             Label.project_id == project.id
@@ -81,7 +85,16 @@ def learning_state(session: Session, project: Project, backbone: str) -> Learnin
     )
     controls = [(c.name, c.data_key, c.classes, c.multiple) for c in controls_of(project)]
     setup = _digest([controls, backbone])
-    return LearningState(_digest([agreed, setup]), setup, len(agreed), changed)
+    learned: list[Any] = [agreed, setup]
+    if auto_label_weight and (automatic := _automatic(session, project)):
+        learned += [automatic, auto_label_weight]
+    return LearningState(_digest(learned), setup, len(agreed), changed)
+
+
+def _automatic(session: Session, project: Project) -> list[list[Any]]:
+    """The automatic labels that can be learned from, in no particular order."""
+    found = {c.name: learnable_answers(session, project.id, c.name) for c in controls_of(project)}
+    return sorted([task, name, said] for name, each in found.items() for task, said in each.items())
 
 
 def labelled_images(

@@ -1,8 +1,8 @@
 """Annotations -> labels: what people said about a task, one label per control.
 
-A skip is no label, and neither is what Tiebreak accepted by itself (:mod:`backend.auto_marks`). An
-annotator counts once on a task, with the annotation updated last. The order in which annotations
-arrive does not matter.
+A skip is no label, and neither is what Tiebreak accepted by itself (:mod:`backend.auto_marks`),
+until a person changes or confirms it. An annotator counts once on a task, with the annotation
+updated last. The order in which annotations arrive does not matter.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeGuard
 
-from backend.auto_marks import run_of
+from backend.auto_marks import bears_mark, run_of
 from backend.label_config import Control
 
 # Keys of a value that tie a result to a part of the image, or to one page of several.
@@ -42,8 +42,11 @@ class Annotation:
 
     @property
     def automatic(self) -> bool:
-        """Tiebreak accepted it by itself, and no person has changed it since."""
-        return not self.was_cancelled and run_of(self.task_id, self.result) is not None
+        """Tiebreak accepted it by itself, and no person has changed or confirmed it since.
+
+        An annotation that was saved in Label Studio's editor has the time that it was open for."""
+        marked = not self.was_cancelled and run_of(self.task_id, self.result) is not None
+        return marked and not self.lead_time
 
     @property
     def counts(self) -> bool:
@@ -72,10 +75,11 @@ def parse_annotation(payload: Mapping[str, Any], task_id: int | None = None) -> 
 
     The payload's own task counts where ``task_id`` is not given; 0 stands for an unknown id.
     Fields that are missing or malformed become empty, result items that are no objects are left
-    out; nothing raises.
+    out; nothing raises. Whoever changes or confirms an answer that Tiebreak accepted has given it,
+    at that moment.
     """
     result = payload.get("result")
-    return Annotation(
+    found = Annotation(
         id=_identifier(payload.get("id")) or 0,
         task_id=task_id or _identifier(payload.get("task")) or 0,
         result=[i for i in result if isinstance(i, dict)] if isinstance(result, list) else [],
@@ -85,13 +89,17 @@ def parse_annotation(payload: Mapping[str, Any], task_id: int | None = None) -> 
         created_at=str(payload.get("created_at") or ""),
         lead_time=_seconds(payload.get("lead_time")),
     )
+    if found.automatic or not bears_mark(found.result):
+        return found
+    author = _identifier(payload.get("updated_by")) or found.completed_by
+    return replace(found, completed_by=author, created_at=found.updated_at)
 
 
 def labelled_at(annotations: Sequence[Annotation]) -> float | None:
     """When a person submitted the first annotation that is no skip, in seconds since the epoch.
 
     None where there is none, or none with a date."""
-    dated = [_moment(a.created_at) for a in annotations if a.counts]
+    dated = [moment_of(a.created_at) for a in annotations if a.counts]
     known = [moment for moment in dated if moment > EARLIEST]
     return min(known).timestamp() if known else None
 
@@ -119,13 +127,13 @@ def counted_votes(
 ) -> list[tuple[Annotation, dict[str, tuple[str, ...]]]]:
     """What each annotator says of one task: the annotation that counts, and by control name what
     it ticks; a control that it says nothing about is left out."""
-    return [
-        (
-            annotation,
-            {c.name: vote for c in controls if (vote := _vote(annotation, c)) is not None},
-        )
-        for annotation in _latest(annotations)
-    ]
+    return [(annotation, votes_of(annotation, controls)) for annotation in _latest(annotations)]
+
+
+def votes_of(annotation: Annotation, controls: Sequence[Control]) -> dict[str, tuple[str, ...]]:
+    """What an annotation ticks, by control name; controls that it says nothing about are left
+    out."""
+    return {c.name: vote for c in controls if (vote := _vote(annotation, c)) is not None}
 
 
 def labels_digest(labels: Mapping[int, Mapping[str, Label]]) -> str:
@@ -154,14 +162,15 @@ def _seconds(value: object) -> float | None:
 
 def _latest(annotations: Sequence[Annotation]) -> list[Annotation]:
     latest: dict[tuple[str, int], Annotation] = {}
-    for annotation in sorted(annotations, key=lambda a: (_moment(a.updated_at), a.id)):
+    for annotation in sorted(annotations, key=lambda a: (moment_of(a.updated_at), a.id)):
         if annotation.counts:
             by = annotation.completed_by
             latest[("annotation", annotation.id) if by is None else ("user", by)] = annotation
     return list(latest.values())
 
 
-def _moment(text: str) -> datetime:
+def moment_of(text: str) -> datetime:
+    """A time as Label Studio writes it; :data:`EARLIEST` where it is none."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

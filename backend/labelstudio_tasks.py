@@ -35,7 +35,7 @@ Filter = dict[str, Any]
 TASK_FIELDS = "id,data,is_labeled,total_annotations,updated_at"
 # The list's ``include`` names fields of the task and of its annotations alike.
 _ANNOTATION_FIELDS = (
-    f"{TASK_FIELDS},annotations,result,was_cancelled,completed_by,created_at,lead_time"
+    f"{TASK_FIELDS},annotations,result,was_cancelled,completed_by,updated_by,created_at,lead_time"
 )
 # Filters travel in the URL, which some servers cut at 4 KB.
 _IDS_IN_A_REQUEST = 200

@@ -52,6 +52,12 @@ class LearningSettings(BaseModel):
     batch_size: int = Field(
         0, ge=0, description="Images picked to go well together; 0: by how many are labelled"
     )
+    auto_label_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How much an automatic label teaches beside one of a person's; 0: nothing",
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random")
 
     @field_validator("backbone", mode="before")

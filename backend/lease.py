@@ -49,7 +49,7 @@ class Leases:
             if lease is None:
                 return False  # its owner is in the middle of writing something down
             now = self._store.now(session)
-            fresh = lease.heartbeat_at > now - self.seconds and not _has_ended(lease.owner)
+            fresh = lease.heartbeat_at > now - self.seconds and not has_ended(lease.owner)
             if lease.owner != self.owner and fresh:
                 return False
             lease.owner, lease.heartbeat_at = self.owner, now
@@ -71,7 +71,7 @@ class Leases:
         with self._store.read() as session:
             process = session.get(TrainerProcess, owner)
         fresh = process is not None and process.heartbeat_at > clock.now() - self.seconds
-        return fresh and not _has_ended(owner)
+        return fresh and not has_ended(owner)
 
     def check(self, session: Session, project_id: int) -> None:
         """Raise :class:`LeaseLost` unless the lease is ours, as seen by this transaction."""
@@ -110,7 +110,7 @@ def owner_name() -> str:
     return f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _has_ended(owner: str) -> bool:
+def has_ended(owner: str) -> bool:
     """Whether the owner is a process of this machine that is no more; False when unknown."""
     machine, _, number = owner.rpartition("-")[0].rpartition("-")
     if machine != _machine() or not number.isdecimal():

@@ -12,8 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from backend import clock
+from backend.promises import ACCEPTING, DONE, PAUSED, UNDONE, count_automatic
 from backend.store import Store
 from backend.tables import (
+    AutoRun,
     Hint,
     Label,
     Lease,
@@ -40,6 +42,8 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "tiebreak_labels": ("Labels to learn from", PROJECT),
     "tiebreak_labels_waiting": ("Labels changed since the last training", PROJECT),
+    "tiebreak_automatic_labels": ("Tasks that only Tiebreak itself has labelled", PROJECT),
+    "tiebreak_promises": ("Promises of automatic labels, by state", ("project", "state")),
     "tiebreak_champion_version": ("Number of the version that serves", PROJECT),
     "tiebreak_versions": ("Versions trained, by what the gate said", ("project", "outcome")),
     "tiebreak_hints_waiting": ("Hints that no trainer has followed yet", PROJECT),
@@ -79,7 +83,7 @@ class DatabaseFigures(Collector):
         }
         try:
             with self._store.read() as session:
-                samples = [*_projects(session), *_work(session), *self._trainers(session)]
+                samples = [*_figures(session), *self._trainers(session)]
         except (SQLAlchemyError, StorageError):
             log.exception("the database could not be read")
             samples = [("tiebreak_database_up", (), 0.0)]
@@ -104,6 +108,12 @@ class DatabaseFigures(Collector):
         yield "tiebreak_trainers", (), float(alive)
         if beats:
             yield "tiebreak_trainer_heartbeat_age_seconds", (), max(now - max(beats), 0.0)
+
+
+def _figures(session: Session) -> Iterator[Sample]:
+    yield from _projects(session)
+    yield from _work(session)
+    yield from _automatic(session)
 
 
 def _state(project: Project, parked: Collection[int]) -> str:
@@ -151,6 +161,22 @@ def _work(session: Session) -> Iterator[Sample]:
         age = max(clock.now() - oldest, 0.0)
         yield "tiebreak_hints_waiting", (str(project_id),), float(count)
         yield "tiebreak_oldest_hint_age_seconds", (str(project_id),), age
+
+
+def _automatic(session: Session) -> Iterator[Sample]:
+    """How many answers were accepted and stand, and how their promises do."""
+    counts = select(AutoRun.project_id, AutoRun.state, func.count()).where(AutoRun.state != UNDONE)
+    promises: dict[int, dict[str, int]] = {}
+    for project_id, state, count in session.execute(
+        counts.group_by(AutoRun.project_id, AutoRun.state)
+    ):
+        promises.setdefault(project_id, {})[state] = count
+    for project_id in session.scalars(select(Project.id)):
+        number, found = (str(project_id),), promises.get(project_id, {})
+        accepted = count_automatic(session, project_id) if found else 0
+        yield "tiebreak_automatic_labels", number, float(accepted)
+        for state in (ACCEPTING, DONE, PAUSED):
+            yield "tiebreak_promises", (*number, state), float(found.get(state, 0))
 
 
 def _queue_depths() -> Select[int, int, int]:

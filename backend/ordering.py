@@ -22,6 +22,7 @@ from backend.orders import (
 )
 from backend.pool import broken_tasks
 from backend.predictions import Said, own_scores, say, unlearned_scores
+from backend.promises import Checks, automatic_tasks, checks_of
 from backend.settings import Settings
 from backend.standing import Counts, count, standing
 from backend.sync import controls_of
@@ -29,10 +30,12 @@ from backend.tables import Order, Project, Version
 from model.artifact import Artifact
 from model.audit import audit_place
 from model.queries import Pool, pick_batches
-from model.queue import Line, line_up, twins
+from model.queue import Line, Stream, line_up, twins
 
 FEWEST_AT_ONCE = 10
 VERSIONS_LOOKED_AT = 5
+CHECK_PACE = 0.2
+"""Share of what is served that a promise left to people as a check, while there is any of it."""
 
 
 def make_order(
@@ -58,14 +61,19 @@ def make_order(
     known = known_tasks(session, project, controls, backbone, settings.audit_share)
     said = _said(artifact, controls, known)
     task_ids, own = _own_scores(session, project, artifact, known, said, settings, now.strategy)
-    queue = _Queue.of(task_ids, known)
+    checks = checks_of(session, project.id)
+    queue = _Queue.of(task_ids, known, checks)
     picks: list[int] = []
     if len(known.task_ids):
         pool = pool_of(session, project, known, said, queue.candidates())
         generator = np.random.default_rng([settings.seed, version, number])
         batch = batch_size(session, project, settings, controls)
         picks = _pick(pool, known, now.strategy, batch, settings.queue_head, generator)
-    line = queue.line_up(own, picks, known, now.pace)
+    automatic = automatic_tasks(session, project.id)
+    line = queue.line_up(own, picks, known, now.pace, checks, automatic)
+    scale = {"queue": line.queue.tolist(), "audit": line.audit.tolist()}
+    if checks.runs:
+        scale["promises"] = [[float(run)] for run in checks.runs]
     return Order(
         project_id=project.id,
         version=version,
@@ -78,7 +86,7 @@ def make_order(
         known=len(known.task_ids),
         picks=picks,
         places=pack_places(queue.task_ids, line.scores),
-        scale={"queue": line.queue.tolist(), "audit": line.audit.tolist()},
+        scale=scale,
     )
 
 
@@ -111,17 +119,19 @@ class _Queue:
 
     ``task_ids``   (m,) int64, ascending
     ``audit``      (m,) places among the audit images, in [0, 1); NaN where it is none
+    ``checks``     (m,) the same among the images that a promise left to people
     ``behind``     (m,) which are near-duplicates of what stands before, or were skipped
     ``half_done``  (m,) which have an annotation and wait for another
     """
 
     task_ids: NDArray[np.int64]
     audit: NDArray[np.float64]
+    checks: NDArray[np.float64]
     behind: NDArray[np.bool_]
     half_done: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, task_ids: NDArray[np.int64], known: KnownTasks) -> _Queue:
+    def of(cls, task_ids: NDArray[np.int64], known: KnownTasks, checks: Checks) -> _Queue:
         states = known.states.rows(task_ids)
         half_done = states.annotations > 0
         is_known = np.isin(task_ids, known.task_ids)
@@ -129,24 +139,33 @@ class _Queue:
         groups = np.full((len(task_ids), known.groups.shape[1]), -1, dtype=np.int64)
         groups[is_known] = known.groups[place]
         groups[half_done] = -1
-        groups_drawn = np.full(len(task_ids), -1, dtype=np.int64)
-        groups_drawn[is_known] = known.audit[place]
-        audit = np.full(len(task_ids), np.nan)
-        for position in np.flatnonzero(groups_drawn >= 0).tolist():
-            audit[position] = audit_place(known.leaders[groups_drawn[position]].decode())
+        drawn = np.full((2, len(task_ids)), -1, dtype=np.int64)
+        drawn[0, is_known] = known.audit[place]
+        drawn[1, is_known] = known.groups[place].max(axis=1, initial=-1)
+        drawn[1, ~np.isin(task_ids, checks.task_ids) | (drawn[0] >= 0)] = -1
+        audit, check = (_places_among(each, known) for each in drawn)
         taken = np.unique(known.groups[known.is_labelled])
         skipped = (states.skips > 0) & ~half_done
-        return cls(task_ids, audit, twins(groups, taken[taken >= 0]) | skipped, half_done)
+        behind = twins(groups, taken[taken >= 0]) | skipped
+        return cls(task_ids, audit, check, behind, half_done)
 
     def candidates(self) -> NDArray[np.int64]:
         """The tasks that may be picked."""
-        free = ~(self.behind | self.half_done) & np.isnan(self.audit)
+        free = ~(self.behind | self.half_done) & np.isnan(self.audit) & np.isnan(self.checks)
         return np.asarray(self.task_ids[free])
 
     def line_up(
-        self, own: NDArray[np.float64], picks: Sequence[int], known: KnownTasks, pace: float
+        self,
+        own: NDArray[np.float64],
+        picks: Sequence[int],
+        known: KnownTasks,
+        pace: float,
+        checks: Checks,
+        automatic: NDArray[np.int64],
     ) -> Line:
-        labelled = known.is_labelled
+        """``automatic`` are the tasks that were served to nobody, though they are labelled."""
+        labelled = known.is_labelled & ~np.isin(known.task_ids, automatic)
+        answered = min(checks.answered, checks.served)
         return line_up(
             own,
             picks=np.searchsorted(self.task_ids, np.array(picks, dtype=np.int64)),
@@ -155,7 +174,16 @@ class _Queue:
             audit_served=int((labelled & known.in_audit).sum()),
             served=int(labelled.sum()),
             pace=pace,
+            checks=Stream(self.checks, answered, checks.served, CHECK_PACE),
         )
+
+
+def _places_among(groups: NDArray[np.int64], known: KnownTasks) -> NDArray[np.float64]:
+    """(m,) places in [0, 1) by the picture, from (m,) positions of groups; NaN where one is -1."""
+    places = np.full(len(groups), np.nan)
+    for position in np.flatnonzero(groups >= 0).tolist():
+        places[position] = audit_place(known.leaders[groups[position]].decode())
+    return places
 
 
 def _said(artifact: Artifact | None, controls: Sequence[Control], known: KnownTasks) -> list[Said]:

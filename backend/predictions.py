@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.label_config import Control
+from backend.withholding import TICKED
 from model.artifact import Artifact
 from model.head import Head
 from model.queue import LAST_SCORE, queue_scores, shuffled_score
@@ -23,14 +24,27 @@ AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
+class Offer:
+    """What a version would tick for one control of a task, and whether people see it.
+
+    ``state``  :data:`~backend.withholding.TICKED`, or why it is withheld
+    """
+
+    state: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What is answered for one task: the ticked choices and the place in the queue.
 
-    ``score`` is in [0, 1]; lower is labelled sooner.
+    ``score`` is in [0, 1]; lower is labelled sooner. ``offers``: control → what the version says,
+    also where no choice is ticked.
     """
 
     score: float
     result: list[dict[str, Any]]
+    offers: Mapping[str, Offer] = field(default_factory=dict)
 
 
 def unlearned_prediction(project_id: int, task_id: int, seed: int) -> Prediction:
@@ -60,13 +74,12 @@ def predict_tasks(
     controls: Sequence[Control],
     embeddings: Embeddings,
     strategy: str,
-    unticked: Mapping[str, Collection[int]] = MappingProxyType({}),
+    withheld: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
 ) -> dict[int, Prediction]:
     """Predictions of a version for tasks with embeddings.
 
-    ``strategy`` names the uncertainty that they are scored by. ``unticked``: data key → the tasks
-    whose image is in the audit set. No choice is ticked for it, so that people judge it for
-    themselves.
+    ``strategy`` names the uncertainty that they are scored by. ``withheld``: data key → task → why
+    no choice is ticked for its image, so that people judge it for themselves.
 
     Returns:
         Task id → prediction with the task's own score, for every task with an embedding for at
@@ -76,17 +89,21 @@ def predict_tasks(
     found = say(artifact, controls, embeddings)
     task_ids, scores = own_scores(found, strategy)
     results: dict[int, list[dict[str, Any]]] = {task_id: [] for task_id in task_ids.tolist()}
+    offers: dict[int, dict[str, Offer]] = {task_id: {} for task_id in task_ids.tolist()}
     for said in found:
         control, kept = said.control, said.classes
         chosen = chosen_from(said.head, kept) if control.multiple else None
         ticked = _ticked(said.probabilities, chosen)
-        silent = unticked.get(control.data_key, ())
+        silent = withheld.get(control.data_key, {})
         for position, task_id in enumerate(said.task_ids.tolist()):
-            if task_id not in silent:
-                row = said.probabilities[position]
-                results[task_id] += _choice(task_id, control, kept, row, ticked[position])
+            picked = np.flatnonzero(ticked[position]).tolist()
+            offer = Offer(silent.get(task_id, TICKED), tuple(kept[i] for i in picked))
+            offers[task_id][control.name] = offer
+            if offer.choices and offer.state == TICKED:
+                score = float(said.probabilities[position][picked].min())
+                results[task_id].append(_choice(task_id, control, offer.choices, score))
     return {
-        task_id: Prediction(score, results[task_id])
+        task_id: Prediction(score, results[task_id], offers[task_id])
         for task_id, score in zip(task_ids.tolist(), scores.tolist(), strict=True)
     }
 
@@ -185,23 +202,12 @@ def _ticked(
     return np.asarray(places == probabilities.argmax(axis=1)[:, None])
 
 
-def _choice(
-    task_id: int,
-    control: Control,
-    classes: Sequence[str],
-    probabilities: NDArray[Any],
-    ticked: NDArray[np.bool_],
-) -> list[dict[str, Any]]:
-    picked = np.flatnonzero(ticked).tolist()
-    if not picked:
-        return []
-    return [
-        {
-            "id": hashlib.sha256(f"{task_id}:{control.name}".encode()).hexdigest()[:10],
-            "from_name": control.name,
-            "to_name": control.to_name,
-            "type": "choices",
-            "score": round(float(probabilities[picked].min()), 6),
-            "value": {"choices": [classes[i] for i in picked]},
-        }
-    ]
+def _choice(task_id: int, control: Control, choices: Sequence[str], score: float) -> dict[str, Any]:
+    return {
+        "id": hashlib.sha256(f"{task_id}:{control.name}".encode()).hexdigest()[:10],
+        "from_name": control.name,
+        "to_name": control.to_name,
+        "type": "choices",
+        "score": round(score, 6),
+        "value": {"choices": list(choices)},
+    }

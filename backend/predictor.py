@@ -13,6 +13,7 @@ import numpy as np
 from PIL.Image import Image
 from sqlalchemy import Connection
 
+from backend import serving_reads
 from backend.champion import Champions
 from backend.deadline import time_limit
 from backend.engine import LocalEngine
@@ -35,9 +36,9 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Order, order_name, version_name
 from backend.task_rows import image_uris, source_key
+from backend.withholding import TICKED, Withholding
 from backend.working_copies import WorkingCopies
 from model.artifact import Artifact
-from model.audit import in_audit
 from model.errors import TiebreakError
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,8 @@ class Predictor:
             }
             for found in asked.uris
         ]
-        said = self._said(asked, images, leaders)
+        checks = serving_reads.read_checks(rows, asked.project_id, asked.numbers)
+        said = self._said(asked, images, leaders, checks)
         for position, number in enumerate(asked.numbers):
             source = _source(asked.artifact, position in said, asked.uris[position], made)
             PREDICTIONS.labels(source).inc()
@@ -174,9 +176,10 @@ class Predictor:
         asked: _Asked,
         images: Mapping[str, KnownImage],
         leaders: Sequence[Mapping[str, str]],
+        checks: Collection[int],
     ) -> dict[int, Prediction]:
-        """Position of a task → what the version says, for tasks with an image; audit images have no
-        ticked choice. While nothing is learned, of all whose image may be had."""
+        """Position of a task → what the version says, for tasks with an image; some have no ticked
+        choice, as ``checks``. While nothing is learned, of all that may have one."""
         if asked.artifact is None:
             broken = {uri for uri, image in images.items() if image.broken}
             return {
@@ -184,21 +187,22 @@ class Predictor:
                 for position, found in enumerate(asked.uris)
                 if not broken.issuperset(found.values())
             }
-        share = self._settings.audit_share
-        embeddings, unticked = {}, {}
+        withholding = Withholding.of(asked.project_id, self._settings, checks)
+        embeddings, withheld = {}, {}
         vectors = {uri: image.vector for uri, image in images.items() if image.vector is not None}
         for data_key in {control.data_key for control in asked.controls}:
             known = [i for i, found in enumerate(asked.uris) if found.get(data_key) in vectors]
             if known:
                 found = np.stack([vectors[asked.uris[i][data_key]] for i in known])
                 embeddings[data_key] = (known, found)
-            unticked[data_key] = {
-                i
+            states = {
+                i: withholding.state(found[data_key], asked.numbers[i])
                 for i, found in enumerate(leaders)
-                if data_key in found and in_audit(found[data_key], share)
+                if data_key in found
             }
+            withheld[data_key] = {i: state for i, state in states.items() if state != TICKED}
         measure = measure_of(asked.order.strategy if asked.order else self._settings.strategy)
-        return predict_tasks(asked.artifact, asked.controls, embeddings, measure, unticked)
+        return predict_tasks(asked.artifact, asked.controls, embeddings, measure, withheld)
 
     def _unlearned(self, asked: _Asked, position: int) -> Prediction:
         return unlearned_prediction(asked.project_id, asked.numbers[position], self._settings.seed)

@@ -10,10 +10,12 @@ from backend.errors import SetupError
 from backend.pages.asked import asked_project
 from backend.project_view import control_views
 from backend.projects import project_status
+from backend.promises import run_statuses
 from backend.quality import quality_json
 from backend.services import services
 from backend.sync import controls_of
 from backend.tables import version_name
+from backend.ticked_choices import ticked_choices
 from backend.web_errors import RequestError
 from model.errors import ArtifactError
 
@@ -33,9 +35,17 @@ def show(project_id: int) -> str:
         project = asked_project(session, project_id)
         status = project_status(session, project, settings.lease_seconds, services().counting)
         views = control_views(session, project, settings)
+        promises = run_statuses(session, project_id)
         people = quality_json(session, project_id)
+        ticked = ticked_choices(session, project, settings.blind_share)
     return render_template(
-        "project.html", project=status, controls=views, quality=people, live=LIVE_SECONDS
+        "project.html",
+        project=status,
+        controls=views,
+        promises=promises,
+        ticked=ticked,
+        quality=people,
+        live=LIVE_SECONDS,
     )
 
 

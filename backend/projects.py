@@ -17,6 +17,7 @@ from backend.hints import add_hint
 from backend.orders import wanted_name
 from backend.outlook_text import outlook_json
 from backend.pool_counts import ImageCounts, image_counts
+from backend.promises import count_automatic
 from backend.store import Store
 from backend.sync import controls_of, set_config
 from backend.tables import (
@@ -100,7 +101,8 @@ class ControlStatus:
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class ProjectStatus:
-    """How a project stands."""
+    """How a project stands. ``labelled`` tasks are those that people have labelled; ``automatic``
+    ones were labelled by Tiebreak alone, under a promise."""
 
     id: int
     title: str
@@ -111,6 +113,7 @@ class ProjectStatus:
     labelled: int
     unlabelled: int
     skipped: int
+    automatic: int
     controls: list[ControlStatus]
     images: int
     embedded: int
@@ -158,6 +161,7 @@ def project_status(
         labelled=tasks.labelled,
         unlabelled=tasks.unlabelled,
         skipped=tasks.skipped,
+        automatic=count_automatic(session, project.id),
         controls=_control_statuses(session, project),
         images=images.images,
         embedded=images.embedded,

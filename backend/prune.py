@@ -22,7 +22,7 @@ from backend.settings import Settings
 from backend.shared_files import shared_files
 from backend.shared_versions import forget_versions
 from backend.store import Store
-from backend.tables import Order, Project, Version, version_name
+from backend.tables import Order, Project, SentPart, Version, version_name
 from backend.tuned_networks import forget_unneeded
 from backend.versions import bytes_on_disk
 from model.errors import ArtifactError
@@ -66,11 +66,9 @@ def prune(
         if not dry_run:
             for row in rows:
                 row.pruned = row.number in folders
-            session.execute(
-                delete(Order).where(
-                    Order.project_id == project_id, Order.version.in_(list(folders))
-                )
-            )
+            for table in (Order, SentPart):
+                of_pruned = table.version.in_(list(folders))
+                session.execute(delete(table).where(table.project_id == project_id, of_pruned))
             project.history = [number for number in project.history if number not in folders]
         folders = {number: folder for number, folder in folders.items() if folder.exists()}
         size = sum(map(bytes_on_disk, folders.values()))

@@ -21,13 +21,15 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from backend import clock
 from backend.labelstudio import LabelStudio
 from backend.lease import Leases
+from backend.offers import begin_sending, finish_sending, recover_sending
 from backend.orders import newest_order, places_of
 from backend.predictions import Prediction
 from backend.push_plan import PushPlan
 from backend.store import Store
-from backend.tables import Project, Task, order_name
+from backend.tables import Project, Serving, Task, order_name
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ AT_ONCE = 20_000
 """Predictions in one request; more of them would be minutes without any sign of progress."""
 A_FEW = 2_000
 """Predictions in one request where requests are quick, so that new labels need not wait long."""
+REPLACED_AT_ONCE = 500
+"""Predictions in one request where some take the place of others, which are deleted one by one."""
 QUICK_SECONDS = 1.0
 """A head that takes longer tells of a Label Studio that recounts the project after each request."""
 
@@ -94,9 +98,10 @@ def push(tools: Pushing, project_id: int, plan: PushPlan, head: int) -> None:
     if seconds is None:
         return
     size = A_FEW if first and seconds < QUICK_SECONDS else AT_ONCE
+    size = min(size, REPLACED_AT_ONCE) if plan.replaced else size
     rest = 0.0
     for start in range(first, len(plan), size):
-        if start > 0 and size == A_FEW and tools.hurried():
+        if start > 0 and size < AT_ONCE and tools.hurried():
             return
         taken = _send(tools, project_id, plan, start, start + size)
         if taken is None:
@@ -115,22 +120,30 @@ def _send(tools: Pushing, project_id: int, plan: PushPlan, start: int, stop: int
     tools.say(f"sending {len(part)} predictions of {plan.name}")
     if part and not _push_part(tools, project_id, plan, part):
         return None
-    serve_order(tools.store, tools.client, tools.leases, project_id, plan.name)
+    order = (plan.version, plan.order)
+    serve_order(tools.store, tools.client, tools.leases, project_id, order)
     return time.monotonic() - began
 
 
 def serve_order(
-    store: Store, client: LabelStudio, leases: Leases, project_id: int, name: str
+    store: Store, client: LabelStudio, leases: Leases, project_id: int, order: tuple[int, int]
 ) -> None:
-    """Make Label Studio go by an order, unless it was already told to."""
+    """Make Label Studio go by an order of a version, unless it was already told to."""
+    name, (version, number) = order_name(*order), order
     with store.read() as session:
         if session.get_one(Project, project_id).served == name:
             return
+    with store.write() as session:
+        leases.check(session, project_id)
+        told = {"version": version, "number": number, "begun_at": clock.now()}
+        serving = Serving(project_id=project_id, **told)
+        session.add(serving)
     leases.ensure(project_id)
     client.update_project(project_id, model_version=name, sampling=SAMPLING)
     with store.write() as session:
         leases.check(session, project_id)
         session.get_one(Project, project_id).served = name
+        session.get_one(Serving, serving.id).served_at = clock.now()
     log.info("project %d: Label Studio now orders by %s", project_id, name)
 
 
@@ -157,6 +170,7 @@ def recover_push(
         ]
         if rows:
             session.execute(update(Task), rows)
+        recover_sending(session, project_id, version, number, held)
         _settle(session, project_id, version)
     log.info("project %d: %d tasks already carry %s", project_id, len(held), name)
 
@@ -172,6 +186,8 @@ def _push_part(
         if project.pushing or project.champion != plan.version:
             return False
         project.pushing = True
+        order = (project_id, plan.version, plan.order)
+        sent = begin_sending(session, order, part, plan.answerer.withholding.blind_share)
     for task_id, _ in part:
         if task_id in plan.replaced:
             leases.ensure(project_id)
@@ -208,6 +224,7 @@ def _push_part(
                 for task_id, prediction in part
             ],
         )
+        finish_sending(session, sent)
         return _settle(session, project_id, plan.version)
 
 

@@ -6,8 +6,7 @@ of a million tasks are never in memory together, and the head of the queue waits
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session
 from backend.arrays import read_floats
 from backend.groups import groups_of_tasks, known_images, known_task_ids
 from backend.label_config import Control
+from backend.offers import turned_tasks
 from backend.orders import RANDOM, measure_of, place_tasks, places_of
 from backend.pool import broken_tasks
 from backend.predictions import (
@@ -30,9 +30,11 @@ from backend.predictions import (
     say,
     unlearned_scores,
 )
+from backend.promises import check_tasks
 from backend.settings import Settings
 from backend.sync import controls_of
 from backend.tables import Order, Project, Task, TaskImage, order_name
+from backend.withholding import Withholding
 from model.artifact import Artifact
 from model.queue import LAST_SCORE
 
@@ -53,7 +55,7 @@ class Answerer:
     artifact: Artifact | None
     controls: tuple[Control, ...]
     strategy: str
-    audit_share: float
+    withholding: Withholding
 
     @property
     def keys(self) -> set[str]:
@@ -88,30 +90,31 @@ class Answerer:
     def predictions(self, session: Session, asked: Tasks) -> dict[int, Prediction]:
         """Task → prediction with its own score, as of :func:`backend.predictions.predict_tasks`."""
         assert self.artifact is not None
-        embeddings, unticked = self._images(session, asked)
+        embeddings, withheld = self._images(session, asked)
         measure = measure_of(self.strategy)
-        return predict_tasks(self.artifact, self.controls, embeddings, measure, unticked)
+        return predict_tasks(self.artifact, self.controls, embeddings, measure, withheld)
 
     def _images(
         self, session: Session, asked: Tasks
-    ) -> tuple[Embeddings, dict[str, Collection[int]]]:
-        """Data key → the tasks with their embeddings, and those of them in the audit set."""
+    ) -> tuple[Embeddings, dict[str, dict[int, str]]]:
+        """Data key → the tasks with their embeddings, and why some are without a ticked choice."""
         assert self.artifact is not None
-        embeddings, unticked = dict[str, tuple[Tasks, NDArray[Any]]](), dict[str, Collection[int]]()
+        embeddings, withheld = dict[str, tuple[Tasks, NDArray[Any]]](), dict[str, dict[int, str]]()
         for key in self.keys:
             parts = [
                 known_images(session, self.project_id, key, self.artifact.backbone, _named(some))
                 for some in np.array_split(np.sort(asked), -(-len(asked) // MOST_NAMED))
             ]
             parts = [part for part in parts if len(part.task_ids)]
-            drawn = [part.task_ids[part.in_audit(self.audit_share)] for part in parts]
-            unticked[key] = {int(task_id) for some in drawn for task_id in some}
+            withheld[key] = {}
+            for part in parts:
+                withheld[key] |= self.withholding.withheld(part)
             if parts:
                 embeddings[key] = (
                     np.concatenate([part.task_ids for part in parts]),
                     np.concatenate([part.embeddings for part in parts]),
                 )
-        return embeddings, unticked
+        return embeddings, withheld
 
 
 def _named(asked: Tasks) -> ColumnElement[bool]:
@@ -123,7 +126,8 @@ class PushPlan:
     """The n tasks whose prediction Label Studio lacks of an order of a version, soonest first.
 
     ``task_ids`` and ``scores`` are (n,). Tasks in ``replaced`` carry a prediction of the same order
-    that is no longer right: their image was mended, or turned out to be broken.
+    that is no longer right: their image was mended or turned out to be broken, or their choice is
+    ticked from now on or no longer.
     """
 
     version: int
@@ -158,7 +162,7 @@ class PushPlan:
     def _prediction(self, said: dict[int, Prediction], task_id: int, score: float) -> Prediction:
         if score == LAST_SCORE:
             return missing_image_prediction()
-        return Prediction(score, said[task_id].result if task_id in said else [])
+        return replace(said[task_id], score=score) if task_id in said else Prediction(score, [])
 
 
 def plan_push(
@@ -174,18 +178,24 @@ def plan_push(
     broken = np.isin(task_ids, list(broken_tasks(session, project.id)))
     last = held & (score == LAST_SCORE)
     spoilt = held & broken & ~last & ~np.isnan(score)
-    asked = ~held | last | spoilt
-    answerer = Answerer(
-        project.id, artifact, controls_of(project), order.strategy, settings.audit_share
+    controls, withholding = (
+        controls_of(project),
+        Withholding.of(project.id, settings, check_tasks(session, project.id)),
     )
+    turned = np.isin(task_ids, turned_tasks(session, order, task_ids[held], controls, withholding))
+    asked = ~held | last | spoilt | turned
+    answerer = Answerer(project.id, artifact, controls, order.strategy, withholding)
     found, places = _places(session, answerer, order, settings, task_ids[asked & ~broken])
     score_now = np.full(len(task_ids), np.nan)
     score_now[np.searchsorted(task_ids, found)] = places
     score_now[asked & broken] = LAST_SCORE
+    # What only turns keeps its place.
+    kept = turned & ~broken & ~np.isnan(score_now) & ~np.isnan(score)
+    score_now[kept] = score[kept]
     mended = last & ~np.isnan(score_now) & (score_now != LAST_SCORE)
-    ready = np.flatnonzero(~np.isnan(score_now) & (~held | spoilt | mended))
+    ready = np.flatnonzero(~np.isnan(score_now) & (~held | spoilt | mended | turned))
     ready = ready[np.lexsort((task_ids[ready], score_now[ready]))]
-    wrong = frozenset(task_ids[spoilt | mended].tolist())
+    wrong = frozenset(task_ids[spoilt | mended | turned].tolist())
     plan = task_ids[ready], score_now[ready]
     return PushPlan(order.version, order.number, *plan, answerer, wrong)
 

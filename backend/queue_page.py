@@ -7,8 +7,10 @@ from flask import Blueprint, render_template
 from backend.described import Description, described
 from backend.pages.asked import asked_project
 from backend.projects import project_status
+from backend.promises import check_tasks
 from backend.queue_view import next_in_queue
 from backend.services import services
+from backend.withholding import Withholding
 
 LIVE_SECONDS = 10
 MOST = 60
@@ -25,5 +27,6 @@ def show(project_id: int) -> str:
     with services().store.read() as session:
         project = asked_project(session, project_id)
         status = project_status(session, project, settings.lease_seconds, services().counting)
-        waiting = next_in_queue(session, project, artifact, settings.audit_share, MOST)
+        withholding = Withholding.of(project.id, settings, check_tasks(session, project.id))
+        waiting = next_in_queue(session, project, artifact, withholding, MOST)
     return render_template("queue.html", project=status, waiting=waiting, live=LIVE_SECONDS)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from backend import clock, labelstudio
 from backend.groups import count_known
 from backend.hints import newest_hints
+from backend.offers import forget_parts, is_settled, settle_share
 from backend.ordering import make_order
 from backend.orders import newest_order
 from backend.push import SAMPLING, Pushing, push, recover_push, serve_order
@@ -92,9 +93,20 @@ class QueueSteps:
             plan = plan_push(session, project, artifact, order, self.tools.settings)
         if not len(plan):
             self._keep(("sent", order.name), True)
+            self._settle(order)
             return self._serve_again(plan)
         push(self._pushing, self.project_id, plan, self.tools.settings.queue_head)
         return True
+
+    def _settle(self, order: Order) -> None:
+        """Nothing is left to be ticked or withheld anew."""
+        tools, share = self.tools, self.tools.settings.blind_share
+        with tools.store.read() as session:
+            if is_settled(session, order, share):
+                return
+        with tools.store.write() as session:
+            tools.leases.check(session, self.project_id)
+            settle_share(session, order, share)
 
     def order(self) -> bool:
         """Make a new order when one is due."""
@@ -127,6 +139,7 @@ class QueueSteps:
                 .where(Order.project_id == self.project_id, Order.version == version)
                 .values(places=b"", scale={})
             )
+            forget_parts(session, self.project_id, version, order.number)
             session.add(order)
         return True
 
@@ -169,7 +182,8 @@ class QueueSteps:
             if session.scalar(pushed.limit(1)) is None:
                 return False
         tools = self.tools
-        serve_order(tools.store, tools.client, tools.leases, self.project_id, plan.name)
+        order = (plan.version, plan.order)
+        serve_order(tools.store, tools.client, tools.leases, self.project_id, order)
         return True
 
     def _project(self) -> Project:

@@ -16,15 +16,18 @@ from backend.orders import RANDOM, newest_order, places_of
 from backend.predictions import current_classes, head_of
 from backend.sync import controls_of
 from backend.tables import ImageSource, Order, Project, Task, TaskImage
+from backend.withholding import AUDIT, BLIND, CHECK, TICKED, Withholding
 from model.artifact import Artifact
-from model.audit import in_audit
 from model.queue import LAST_SCORE, back_score
 
-AUDIT = "audit image: it measures the model, so what the model says is not shown"
+MEASURES = "audit image: it measures the model, so what the model says is not shown"
+UNSEEN = "blind image: it shows how far people follow a ticked choice, so none is shown"
 BROKEN = "its image cannot be had"
 SKIPPED = "somebody skipped it"
 TWIN = "at the back: nearly the same as an image before it"
 UNCERTAIN = "the model is unsure of it"
+CHECKS = "check of a promise: it shows whether automatic labels are right, so none is shown"
+WITHHELD = {AUDIT: MEASURES, CHECK: CHECKS, BLIND: UNSEEN}
 BY_CHANCE = "drawn by chance"
 UNLEARNED = "drawn by chance: nothing is learned yet"
 LATE = "new: it has its place with the next order"
@@ -37,7 +40,8 @@ class Waiting:
     ``place``    1 for the next one
     ``digest``   SHA-256 of its first image; None where that is not known
     ``likely``   for each control that is learned its name and the two likeliest classes with their
-                 probabilities; empty for audit images, which people judge for themselves
+                 probabilities; empty for audit images and blind ones, which people judge for
+                 themselves
     ``why``      why it stands there
     """
 
@@ -52,7 +56,7 @@ def next_in_queue(
     session: Session,
     project: Project,
     artifact: Artifact | None,
-    audit_share: float,
+    withholding: Withholding,
     most: int,
 ) -> list[Waiting]:
     """The first ``most`` tasks of the order that Label Studio has or gets next, in its order."""
@@ -60,15 +64,19 @@ def next_in_queue(
     scores = _scores(session, project.id, order)
     tasks = sorted(scores, key=lambda task: (scores[task], task))[:most]
     rows = session.scalars(select(Task).where(Task.project_id == project.id, Task.id.in_(tasks)))
-    states = {row.id: row for row in rows}
+    known = {row.id: row for row in rows}
     groups = groups_of_tasks(session, project.id, tasks)
     controls = controls_of(project)
-    audit = {
-        task
+    states = {
+        task: {withholding.state(leader, task) for leader in leaders.values()}
         for task, leaders in groups.items()
-        if any(in_audit(leader, audit_share) for leader in leaders.values())
     }
-    shown = [task for task in tasks if task not in audit]
+    withheld = {
+        task: next(why for state, why in WITHHELD.items() if state in found)
+        for task, found in states.items()
+        if not found <= {TICKED}
+    }
+    shown = [task for task in tasks if task not in withheld]
     likely = _likely(session, project.id, artifact, controls, shown)
     digests = _digests(session, project.id, tasks)
     picks = {task: number for number, task in enumerate(order.picks if order else (), start=1)}
@@ -78,7 +86,7 @@ def next_in_queue(
             task,
             digests.get(task),
             likely.get(task, []),
-            _why(order, states[task], scores[task], picks.get(task), task in audit),
+            _why(order, known[task], scores[task], picks.get(task), withheld.get(task, "")),
         )
         for place, task in enumerate(tasks, start=1)
     ]
@@ -98,12 +106,12 @@ def _scores(session: Session, project_id: int, order: Order | None) -> dict[int,
     return found
 
 
-def _why(order: Order | None, task: Task, score: float, pick: int | None, audit: bool) -> str:
+def _why(order: Order | None, task: Task, score: float, pick: int | None, withheld: str) -> str:
     reasons = (
         (score == LAST_SCORE, BROKEN),
         (task.skips > 0 and task.annotations == 0, SKIPPED),
         (score >= back_score(0.0), TWIN),
-        (audit, AUDIT),
+        (withheld != "", withheld),
         (order is not None and order.version == 0 and pick is None, UNLEARNED),
         (pick is not None and order is not None, _picked(order, pick)),
         (order is not None and order.strategy == RANDOM, BY_CHANCE),

@@ -32,6 +32,7 @@ from backend.log_context import following, log_context
 from backend.metrics import STEPS, TRAINING_SECONDS
 from backend.outlook_steps import OutlookSteps
 from backend.projects import newest_version, outside_labels
+from backend.promise_steps import PromiseSteps
 from backend.quality_steps import QualitySteps
 from backend.queue_steps import QueueSteps
 from backend.sync import SyncReport, look_at_changes, look_at_everything, look_at_tasks
@@ -66,12 +67,14 @@ class Reconciler:
         self._images = ImageSteps(tools, project_id, self._say, self._wake_before)
         self._outlook = OutlookSteps(tools, project_id, self._wake_before)
         self._quality = QualitySteps(tools, project_id, self._wake_before)
+        self._promises = PromiseSteps(tools, project_id)
         self._finetuning = FineTuning(tools, project_id, self._wake_before)
 
     def run(self, stopping: Callable[[], bool]) -> float:
         """Do every missing step, or what there is time for; the time at which to go on."""
         steps = {
             "look": self._look,
+            "promise": self._promises.promise,
             "recover": self._queue.recover,
             "open": self._queue.open,
             "embed_labelled": self._images.embed_labelled,
@@ -140,9 +143,8 @@ class Reconciler:
                 self._queue.restore(report.remote)
                 self._webhooks.mend()
         else:
-            report = look_at_tasks(
-                self.tools.store, self.tools.client, self.project_id, look.task_ids, self._fence
-            )
+            store, client = self.tools.store, self.tools.client
+            report = look_at_tasks(store, client, self.project_id, look.task_ids, self._fence)
         if report.moved or look is None or look.everything or overdue:
             self.tools.calm.disturb(self.project_id)
         if look is not None:
@@ -165,12 +167,11 @@ class Reconciler:
         return look_at_changes(tools.store, tools.client, self.project_id, self._fence)
 
     def _train(self) -> bool:
-        tools = self.tools
-        backbone = tools.engine.backbone
-        now = clock.now()
+        tools, now = self.tools, clock.now()
+        backbone, weight = tools.engine.backbone, tools.settings.auto_label_weight
         with tools.store.read() as session:
             project = session.get_one(Project, self.project_id)
-            state = learning_state(session, project, backbone)
+            state = learning_state(session, project, backbone, weight)
             outside = outside_labels(session, self.project_id)
         champion = tools.champions.get(self.project_id)
         lost = bool(project.champion) and (champion is None or champion.version != project.champion)

@@ -39,6 +39,12 @@ class RhythmSettings(BaseModel):
         le=1,
         description="Share of images sure enough to be accepted that people label as a check",
     )
+    blind_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the queue's images that people see without a ticked choice",
+    )
     gate_margin: float = Field(
         0.02, ge=0, le=1, description="Accuracy a challenger may lose on the audit set and be kept"
     )

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, and_, bindparam, select
 
 from backend.pool import from_bytes
-from backend.tables import Embedding, ImageGroup, ImageSource, Order, Project, Task
+from backend.promises import LIVE
+from backend.tables import (
+    AutoLabel,
+    AutoRun,
+    Embedding,
+    ImageGroup,
+    ImageSource,
+    Order,
+    Project,
+    Task,
+)
 from backend.task_rows import source_key
 
 SQL_SLICE = 500
@@ -31,6 +41,7 @@ def _table(kind: Any) -> Table:
 
 _projects, _orders, _tasks = _table(Project), _table(Order), _table(Task)
 _sources, _embeddings, _groups = _table(ImageSource), _table(Embedding), _table(ImageGroup)
+_auto_runs, _auto_labels = _table(AutoRun), _table(AutoLabel)
 
 _PROJECT = select(_projects.c.champion, _projects.c.label_config).where(
     _projects.c.id == bindparam("project")
@@ -74,6 +85,17 @@ _PUSHED = select(_tasks.c.id, _tasks.c.pushed_score).where(
     _tasks.c.pushed_version == bindparam("version"),
     _tasks.c.pushed_order == bindparam("number"),
     _tasks.c.pushed_score.is_not(None),
+)
+
+_CHECKS = (
+    select(_auto_labels.c.task_id)
+    .join(_auto_runs, _auto_runs.c.id == _auto_labels.c.run_id)
+    .where(
+        _auto_runs.c.project_id == bindparam("project"),
+        _auto_runs.c.state.in_(LIVE),
+        _auto_labels.c.check,
+        _auto_labels.c.task_id.in_(bindparam("tasks", expanding=True)),
+    )
 )
 
 
@@ -131,6 +153,15 @@ def read_pushed(
             "tasks": ids[start : start + SQL_SLICE],
         }
         found.update((task_id, score) for task_id, score in rows.execute(_PUSHED, given))
+    return found
+
+
+def read_checks(rows: Connection, project_id: int, task_ids: Collection[int]) -> set[int]:
+    """Those of the tasks that a promise left to people as a check."""
+    ids, found = list(task_ids), set[int]()
+    for start in range(0, len(ids), SQL_SLICE):
+        given = {"project": project_id, "tasks": ids[start : start + SQL_SLICE]}
+        found.update(rows.execute(_CHECKS, given).scalars())
     return found
 
 

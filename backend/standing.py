@@ -15,6 +15,7 @@ from backend.groups import count_known, lacks_groups
 from backend.orders import wanted_strategy
 from backend.pool import lacks_embeddings
 from backend.projects import newest_version
+from backend.promises import promises_with_checks
 from backend.settings import Settings
 from backend.tables import Order, Project, Task
 from backend.version_metrics import half_width
@@ -35,7 +36,7 @@ class Standing:
 
     ``known`` tasks have a known image, ``waiting`` of them are in the queue; ``complete``: no image
     is still to be embedded or grouped; ``strategy``, ``audit_share`` and ``pace`` are those that
-    an order would be made by now.
+    an order would be made by now; ``promises`` are those that leave images to people as a check.
     """
 
     known: int
@@ -44,6 +45,7 @@ class Standing:
     strategy: str
     audit_share: float
     pace: float
+    promises: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def standing(session: Session, project: Project, settings: Settings, counts: Cou
         wanted_strategy(project, settings.strategy),
         settings.audit_share,
         audit_pace(width, settings.audit_share, settings.audit_half_width),
+        promises_with_checks(session, project.id),
     )
 
 
@@ -100,6 +103,9 @@ def why_due(session: Session, version: int, order: Order | None, now: Standing) 
         return f"{now.strategy} picks, {order.strategy} before"
     if order.audit_share != now.audit_share or _differs(order.pace, now.pace):
         return "the share of the audit set has changed"
+    placed = {int(run) for [run] in (order.scale or {}).get("promises", ())}
+    if not placed.issuperset(now.promises):
+        return "a promise leaves images to people as a check"
     if order.picks and not _some_wait(session, order):
         return "its picks are used up"
     return ""

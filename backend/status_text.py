@@ -40,7 +40,7 @@ def _status_table(statuses: Sequence[ProjectStatus]) -> Table:
         table.add_row(
             escaped(f"{s.id} {s.title}"),
             s.version,
-            str(s.labelled),
+            f"{s.labelled} + {s.automatic} automatic" if s.automatic else str(s.labelled),
             str(s.unlabelled),
             images,
             escaped(state),

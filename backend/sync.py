@@ -21,9 +21,11 @@ from sqlalchemy.orm import Session
 from backend import clock, labelstudio
 from backend.arrays import read_ints
 from backend.errors import LabelConfigError, LabelStudioNotFound
+from backend.first_answers import write_first_answers
 from backend.label_config import Control, parse_label_config
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
+from backend.promises import note_standing
 from backend.store import Store
 from backend.tables import Project, Task, storable
 from backend.task_rows import Moves, remove_tasks, write_labels, write_tasks, write_votes
@@ -143,12 +145,15 @@ def look_at_everything(
             listed = {task.id: annotations.get(task.id, []) for task in tasks}
             changed += write_labels(session, project_id, controls, listed)
             write_votes(session, project_id, controls, listed)
+            note_standing(session, project_id, listed)
+            write_first_answers(session, project_id, controls, listed)
     with store.write() as session:
         fence(session)
         query = select(Task.id).where(Task.project_id == project_id).order_by(Task.id)
         known, there = read_ints(session, query)[:, 0], np.concatenate(seen)
         gone = np.setdiff1d(known, there)
         remove_tasks(session, project_id, set(gone.tolist()))
+        note_standing(session, project_id, dict.fromkeys(gone.tolist(), ()))
         project = session.get_one(Project, project_id)
         project.looked_at = started
         # Labels of a config that changed meanwhile are those of the one before.
@@ -224,6 +229,8 @@ def _write_found(
         remove_tasks(session, project_id, removed)
         changed = write_labels(session, project_id, controls, annotations)
         write_votes(session, project_id, controls, annotations)
+        note_standing(session, project_id, {**annotations, **dict.fromkeys(removed, ())})
+        write_first_answers(session, project_id, controls, annotations)
     moved = moves.moved + len(removed)
     return SyncReport(len(found), moves.added, len(removed), changed, moved)
 

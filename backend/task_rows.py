@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from backend import clock, labelstudio
 from backend.label_config import Control
 from backend.labels import Annotation, counted_votes, labelled_at, task_labels
-from backend.tables import Label, Project, Task, TaskImage, Vote, storable
+from backend.tables import FirstAnswer, Label, Project, Task, TaskImage, Vote, storable
 
 Item = TypeVar("Item")
 
@@ -110,9 +110,10 @@ def _image_rows(project_id: int, ids: Sequence[int]) -> Select[int, str, str]:
 def remove_tasks(session: Session, project_id: int, task_ids: set[int]) -> None:
     """Remove tasks and their images; of their labels those stay whose loss is to be learned."""
     for ids in _slices(sorted(task_ids)):
-        tables = ((Task, Task.id), (TaskImage, TaskImage.task_id), (Vote, Vote.task_id))
-        for table, column in tables:
-            session.execute(delete(table).where(table.project_id == project_id, column.in_(ids)))
+        session.execute(delete(Task).where(Task.project_id == project_id, Task.id.in_(ids)))
+        for table in (TaskImage, Vote, FirstAnswer):
+            of_tasks = (table.project_id == project_id, table.task_id.in_(ids))
+            session.execute(delete(table).where(*of_tasks))
         labels = select(Label).where(Label.project_id == project_id, Label.task_id.in_(ids))
         for label in session.scalars(labels):
             _set_label(session, label, GONE, (), 0, "the task was deleted")

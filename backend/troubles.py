@@ -39,6 +39,7 @@ AGAIN = (
 )
 TITLES = {
     "look": "Comparing with Label Studio",
+    "promise": "Checking the promises of automatic labels",
     "recover": "Asking Label Studio what it holds",
     "open": "Opening the queue",
     "embed_labelled": "Embedding the labelled images",

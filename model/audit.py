@@ -58,6 +58,16 @@ def in_check(leader_digest: str, share: float) -> bool:
     return _place("check:", leader_digest) < limit
 
 
+def in_blind(leader_digest: str, project_id: int, share: float) -> bool:
+    """Whether the queue shows a group without its ticked choice, to see how far people follow it.
+
+    As :func:`in_audit`, by a prefix of its own and the number of the project, so that projects with
+    the same images draw others. ArgumentError as there.
+    """
+    limit = checked_share("share", share)
+    return _place(f"blind:{project_id}:", leader_digest) < limit
+
+
 def audit_pace(half_width: float | None, share: float, target: float = TARGET_HALF_WIDTH) -> float:
     """Which share of all images served should be audit images, given what they tell by now.
 

@@ -124,6 +124,18 @@ def row_flags(name: str, values: ArrayLike, *, length: int) -> NDArray[np.bool_]
     return class_flags(name, flags[:, None], length=length, class_count=1)[:, 0]
 
 
+def row_weights(name: str, values: ArrayLike, *, length: int) -> NDArray[np.float64]:
+    """``values`` as (n,) float64, finite and above 0."""
+    weights = np.asarray(values, dtype=np.float64)
+    if weights.shape != (length,):
+        raise ArgumentError(f"{name} has shape {weights.shape}; ({length},) is needed.")
+    wrong = ~(np.isfinite(weights) & (weights > 0))
+    if wrong.any():
+        where = int(wrong.argmax())
+        raise ArgumentError(f"{name}[{where}] is {weights[where]}; a number above 0 is needed.")
+    return weights
+
+
 def share(name: str, value: float, *, above_zero: bool = False) -> float:
     """``value`` as a number in [0, 1], or (0, 1] with ``above_zero``."""
     if not (0 <= value <= 1) or (above_zero and value == 0):

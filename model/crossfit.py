@@ -68,11 +68,13 @@ def cross_fit(
     *,
     multiple: bool,
     honest: NDArray[np.bool_] | None = None,
+    weights: Array | None = None,
     pool: PoolPrior | None = None,
 ) -> CrossFit:
     """Fit (n, d) ``rows`` to (n, k) ``targets``; ``folds`` as :mod:`model.folds` gives them.
 
     Tested are the rows in a fold, or with ``honest``, (n,), those of them that are honest.
+    ``weights``, (n,) above 0, say how much each row counts where it is learned.
 
     Goes from the strongest penalty to the weakest until the cross-validated log loss, at the
     temperature that suits each best, gets worse (above 1,000 rows: is no longer 10% better). Only
@@ -86,7 +88,8 @@ def cross_fit(
     parted among threads of ours (:mod:`model.parallel`).
     """
     with threadpool_limits(limits=1, user_api="blas"):
-        return _cross_fit(rows, targets, folds, multiple, honest, None if multiple else pool)
+        pool = None if multiple else pool
+        return _cross_fit(rows, targets, folds, multiple, honest, weights, pool)
 
 
 def calibrated(
@@ -103,24 +106,27 @@ def _cross_fit(
     folds: NDArray[np.int64] | None,
     multiple: bool,
     honest: NDArray[np.bool_] | None,
+    weights: Array | None,
     pool: PoolPrior | None,
 ) -> CrossFit:
     included: Array = learned_rows(len(rows), folds)
+    if weights is not None:
+        included *= weights[:, None, None]
     flags = targets.astype(np.float64)
     shares = None if pool is None else Shares(pool, rows, flags, included[:, :, 0])
-    models = FoldModels(principal_axes(rows), flags, included, multiple, shares)
+    models = FoldModels(principal_axes(rows, weights), flags, included, multiple, shares)
     if folds is None:
         trust = DEFAULT_TRUST if shares else 0.0
         only = models.fit(ALL, DEFAULT_PENALTY, trust, None, TOLERANCE)
-        weights, bias = models.whole(only, trust)
-        return CrossFit(weights, bias, _ones(targets, multiple), None, DEFAULT_PENALTY, trust)
+        ones = _ones(targets, multiple)
+        return CrossFit(*models.whole(only, trust), ones, None, DEFAULT_PENALTY, trust)
     tested = folds >= 0 if honest is None else (folds >= 0) & honest
     search = _Search(models, targets, np.where(tested, folds, -1), len(rows) > MANY_ROWS)
     found = search.best()
     start = models.middle(found.solution)
     last = models.fit(ALL, found.penalty, found.trust, start, search.tolerance)
-    weights, bias = models.whole(last, found.trust)
-    return CrossFit(weights, bias, found.temperature, found.logits, found.penalty, found.trust)
+    whole = models.whole(last, found.trust)
+    return CrossFit(*whole, found.temperature, found.logits, found.penalty, found.trust)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from model.checks import (
     class_positions,
     embedding_matrix,
     row_flags,
+    row_weights,
     whole_numbers,
 )
 from model.crossfit import CrossFit, calibrated, cross_fit
@@ -26,7 +27,7 @@ from model.errors import ArgumentError
 from model.folds import class_folds, flag_folds
 from model.head_metrics import measure, unmeasured
 from model.pool_prior import PoolPrior
-from model.thresholds import NEUTRAL, fit_thresholds
+from model.thresholds import NEUTRAL, check_thresholds, fit_thresholds
 
 FloatArray = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -70,7 +71,7 @@ class Head:
             )
         if self.multiple and self.thresholds is None:
             object.__setattr__(self, "thresholds", np.full(k, NEUTRAL, dtype=np.float32))
-        _check_thresholds(self.thresholds, wanted if self.multiple else None)
+        check_thresholds(self.thresholds, wanted if self.multiple else None)
 
     def logits(self, embeddings: ArrayLike, *, normalised: bool = False) -> FloatArray:
         """(n, d) embeddings of any float type -> (n, k) float32 logits, before the temperature.
@@ -165,6 +166,7 @@ def fit_head(
     seed: int,
     groups: ArrayLike | None = None,
     honest: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     pool: PoolPrior | None = None,
 ) -> HeadFit:
     """Fit a calibrated linear classifier from scratch on (n, d) embeddings and their labels.
@@ -183,6 +185,9 @@ def fit_head(
     ``out_of_fold``. The others, which the backbone was tuned on or which are augmented copies, are
     learned from only, and a group without an honest row is learned by the model of every fold.
     When nothing is honest, nothing is tested.
+
+    ``weights``, (n,) above 0: how much each row counts where it is learned from, 1 if absent. A
+    row of weight 2 teaches what the same row does twice. Rows are tested without weights.
 
     ``pool``, of embeddings of the same width, lets the unlabelled images have a say
     (:mod:`model.pool_prior`), as far as the tested rows trust it; the head stays linear. With
@@ -203,6 +208,7 @@ def fit_head(
         np.random.default_rng(seed),
         None if groups is None else whole_numbers("groups", groups, length=n),
         None if honest is None else row_flags("honest", honest, length=n),
+        None if weights is None else row_weights("weights", weights, length=n),
     )
     if pool is not None and pool.width != rows.shape[1]:
         raise ArgumentError(f"pool has width {pool.width}; {rows.shape[1]} is needed.")
@@ -215,11 +221,12 @@ def fit_head(
 
 @dataclass(frozen=True, eq=False)
 class _Split:
-    """What decides which rows are tested, and by which model."""
+    """What decides which rows are tested, and by which model, and how much each teaches."""
 
     generator: np.random.Generator
     groups: NDArray[np.int64] | None
     honest: NDArray[np.bool_] | None
+    weights: Array | None
 
 
 def _fit_classes(
@@ -237,7 +244,9 @@ def _fit_classes(
         )
     folds = class_folds(compact, FOLDS, split.generator, split.groups, split.honest)
     flags = np.eye(present.size, dtype=np.bool_)[compact]
-    found = cross_fit(rows, flags, folds, multiple=False, honest=split.honest, pool=pool)
+    found = cross_fit(
+        rows, flags, folds, multiple=False, honest=split.honest, weights=split.weights, pool=pool
+    )
     weights = np.zeros((rows.shape[1], len(names)))
     bias = np.full(len(names), ABSENT_LOGIT)
     weights[:, present], bias[present] = found.weights, found.bias
@@ -254,7 +263,7 @@ def _fit_flags(
     if len(flags) == 0 or len(names) == 0:
         raise ArgumentError(f"targets has shape {flags.shape}; a row and a class are needed.")
     folds = flag_folds(flags, FOLDS, split.generator, split.groups, split.honest)
-    found = cross_fit(rows, flags, folds, multiple=True, honest=split.honest)
+    found = cross_fit(rows, flags, folds, multiple=True, honest=split.honest, weights=split.weights)
     return _assemble(names, found.weights, found.bias, found, found.out_of_fold, flags, folds)
 
 
@@ -285,11 +294,3 @@ def _assemble(
         thresholds,
     )
     return HeadFit(head, out_of_fold, metrics)
-
-
-def _check_thresholds(thresholds: FloatArray | None, wanted: tuple[int] | None) -> None:
-    shape = None if thresholds is None else thresholds.shape
-    if shape != wanted:
-        raise ArgumentError(f"thresholds has shape {shape}; {wanted} is needed.")
-    if thresholds is not None and not ((thresholds > 0) & (thresholds <= 1)).all():
-        raise ArgumentError(f"thresholds is {thresholds}; (0, 1] is allowed.")

@@ -54,8 +54,12 @@ class PrincipalAxes:
         return full, bias - self.centre @ full
 
 
-def principal_axes(rows: AnyArray) -> PrincipalAxes:
-    """(n, d) finite rows -> their principal axes, by the smaller of the two Gram matrices."""
+def principal_axes(rows: AnyArray, weights: Array | None = None) -> PrincipalAxes:
+    """(n, d) finite rows -> their principal axes, by the smaller of the two Gram matrices.
+
+    ``weights``, (n,) above 0: the mean of the squared lengths, which is scaled to 1, is that of
+    the weighted rows, around their centre. A whole weight then stands for as many equal rows.
+    """
     n, d = rows.shape
     wide = n <= d
     # Where there are more rows than dimensions the axes only turn the rows, which single precision
@@ -73,9 +77,19 @@ def principal_axes(rows: AnyArray) -> PrincipalAxes:
         scores *= scale
     else:
         basis, scores = vectors, _turned(centred, vectors * vectors.dtype.type(scale))
+    if weights is not None:
+        more = _weighted_scale(scores, weights)
+        scores, scale = scores * scores.dtype.type(more), scale * more
     return PrincipalAxes(
         scores, variance * scale**2, np.asarray(basis, dtype=np.float64) * scale, centre
     )
+
+
+def _weighted_scale(scores: AnyArray, weights: Array) -> float:
+    """By what to multiply, so that the weighted rows have a mean squared length of 1."""
+    share = weights / weights.sum()
+    spread = share @ np.square(scores - share @ scores).sum(axis=1, dtype=np.float64)
+    return float(1 / np.sqrt(spread)) if spread > 0 else 1.0
 
 
 def _gram(rows: AnyArray) -> AnyArray:

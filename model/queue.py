@@ -78,6 +78,20 @@ class Line:
     audit: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Tasks that come evenly among others.
+
+    ``places``  (n,) places among themselves, in [0, 1); NaN where a task is none of them
+    ``taken``, ``served``, ``pace``  as :func:`model.audit.interleave` takes them, for audit images
+    """
+
+    places: ArrayLike
+    taken: int
+    served: int
+    pace: float
+
+
 def line_up(
     own: ArrayLike,
     *,
@@ -87,9 +101,10 @@ def line_up(
     audit_served: int = 0,
     served: int = 0,
     pace: float = 0.0,
+    checks: Stream | None = None,
 ) -> Line:
-    """One order of n tasks: the picks, the rest by their own scores, audit images evenly among
-    both, and last what stands ``behind``.
+    """One order of n tasks: the picks, the rest by their own scores, ``checks`` and audit images
+    evenly among both, and last what stands ``behind``.
 
     ``own``           (n,) scores in [0, 0.999] by which the rest stands, as of :func:`queue_scores`
     ``picks``         (m,) positions, the first one in front; those that are audit images or stand
@@ -97,28 +112,38 @@ def line_up(
     ``audit_places``  (n,) places among the audit images, in [0, 1); NaN: not an audit image
     ``behind``        (n,) flags; they stand in the order of their own scores
     ``audit_served``, ``served``, ``pace``  as :func:`model.audit.interleave` takes them
+    ``checks``        others that come evenly among picks and rest; audit images count as such
 
     Equal ones stand in the order of their positions. ArgumentError when a length differs, a
     position is picked twice or is none, or a score is NaN or outside [0, 0.999].
     """
     scores = _own_scores(own)
     n = len(scores)
-    places = np.full(n, np.nan) if audit_places is None else np.asarray(audit_places, dtype=float)
+    places = _places("audit_places", audit_places, n)
+    spread = _places("checks", checks.places if checks else None, n)
     back = np.zeros(n, dtype=np.bool_) if behind is None else np.asarray(behind, dtype=np.bool_)
-    if places.shape != (n,) or back.shape != (n,):
-        raise ArgumentError(
-            f"audit_places has shape {places.shape}, behind {back.shape}; ({n},) is needed."
-        )
+    if back.shape != (n,):
+        raise ArgumentError(f"behind has shape {back.shape}; ({n},) is needed.")
     in_audit = ~np.isnan(places) & ~back
+    in_checks = ~np.isnan(spread) & ~in_audit & ~back
     first = _picked(picks, n)
-    first = first[~(in_audit | back)[first]]
-    later = ~(in_audit | back)
+    first = first[~(in_audit | in_checks | back)[first]]
+    later = ~(in_audit | in_checks | back)
     later[first] = False
     rest = _sorted(np.flatnonzero(later), scores)
     audit = _sorted(np.flatnonzero(in_audit), places)
+    others = np.concatenate([first, rest])
+    if checks is not None and in_checks.any():
+        others = interleave(
+            _sorted(np.flatnonzero(in_checks), spread),
+            others,
+            audit_served=checks.taken,
+            served=checks.served,
+            pace=checks.pace,
+        )
     front = interleave(
         audit,
-        np.concatenate([first, rest]),
+        others,
         audit_served=audit_served,
         served=served,
         pace=pace,
@@ -181,6 +206,13 @@ def _own_scores(own: ArrayLike) -> Array:
         where = int(outside.argmax())
         raise ArgumentError(f"own[{where}] is {scores[where]}; [0, {_SPAN}] is allowed.")
     return scores
+
+
+def _places(name: str, places: ArrayLike | None, n: int) -> Array:
+    found = np.full(n, np.nan) if places is None else np.asarray(places, dtype=np.float64)
+    if found.shape != (n,):
+        raise ArgumentError(f"{name} has shape {found.shape}; ({n},) is needed.")
+    return found
 
 
 def _picked(picks: ArrayLike, n: int) -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaincinv, gammaln
+from scipy.special import betainc, betaincc, betaincinv, betaln, gammaln
 
 from model.checks import row_flags, whole_numbers
 from model.errors import ArgumentError
@@ -168,13 +168,25 @@ def choose_per_class(
 def contradicted(errors: int, labels: int, max_error: float, confidence: float = 0.95) -> bool:
     """Whether checks show that more than ``max_error`` are wrong: ``errors`` of ``labels`` are.
 
-    The one-sided binomial test: so many errors or more had a chance of at most 1 - ``confidence``
-    if ``max_error`` were wrong. ArgumentError when the counts do not fit.
+    It may be asked after every label: where at most ``max_error`` are wrong, it ever says so with a
+    chance of at most 1 - ``confidence``, while a binomial test asked as often would err in one of
+    four. With m = ``max_error``, e errors and r right ones, the mean over q in (m, 1), of density
+    proportional to 1/sqrt(q), of the likelihood ratio
+
+        (q / m)^e ((1 - q) / (1 - m))^r
+
+    is a supermartingale that begins at 1 wherever the true share is at most m, so it ever reaches
+    1 / (1 - confidence) with that chance at most (Ville 1939; Robbins, *Statistical Methods Related
+    to the Law of the Iterated Logarithm*, 1970). ArgumentError when the counts do not fit.
     """
     _check_counts(errors, labels)
-    limit = 1 - _inside("confidence", confidence)
-    _inside("max_error", max_error)
-    return errors > 0 and bool(betainc(errors, labels - errors + 1, max_error) <= limit)
+    limit, m = 1 - _inside("confidence", confidence), _inside("max_error", max_error)
+    if not errors:
+        return False
+    a, b = errors + 0.5, labels - errors + 1.0
+    mean = betaincc(a, b, m) * 0.5 / (1 - math.sqrt(m))
+    ratio = betaln(a, b) - errors * math.log(m) - (labels - errors) * math.log1p(-m)
+    return bool(mean > 0 and ratio + math.log(mean) >= -math.log(limit))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from model.checks import class_flags, probability_matrix
+from model.errors import ArgumentError
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,15 @@ def fit_thresholds(probabilities: ArrayLike, flags: ArrayLike) -> NDArray[np.flo
     n, k = p.shape
     wanted = class_flags("flags", flags, length=n, class_count=k)
     return np.array([_threshold(p[:, c], wanted[:, c]) for c in range(k)], dtype=np.float32)
+
+
+def check_thresholds(thresholds: NDArray[np.float32] | None, wanted: tuple[int] | None) -> None:
+    """ArgumentError unless thresholds have that shape, None for none, and lie in (0, 1]."""
+    shape = None if thresholds is None else thresholds.shape
+    if shape != wanted:
+        raise ArgumentError(f"thresholds has shape {shape}; {wanted} is needed.")
+    if thresholds is not None and not ((thresholds > 0) & (thresholds <= 1)).all():
+        raise ArgumentError(f"thresholds is {thresholds}; (0, 1] is allowed.")
 
 
 def cross_thresholds(

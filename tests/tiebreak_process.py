@@ -82,7 +82,7 @@ def free_port() -> int:
 def variables_of(folder: Path, port: int, **others: str) -> dict[str, str]:
     """Settings of a Tiebreak in ``folder``; ``others`` go before them.
 
-    Label Studio is at an address that refuses.
+    Label Studio is at an address that refuses. No image is blind where a test does not ask for it.
     """
     return {
         "LABEL_STUDIO_URL": NOWHERE,
@@ -90,6 +90,7 @@ def variables_of(folder: Path, port: int, **others: str) -> dict[str, str]:
         "TIEBREAK_DATA_DIR": str(folder / "data"),
         "TIEBREAK_PORT": str(port),
         "TIEBREAK_PASSWORD": PASSWORD,
+        "TIEBREAK_BLIND_SHARE": "0",
         **others,
     }
 

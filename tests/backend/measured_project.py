@@ -12,14 +12,24 @@ import pytest
 from flask.testing import FlaskClient
 
 from backend.dataset import labelled_images
+from backend.first_answers import NOTHING
 from backend.measuring import measure_all
 from backend.outlook import outlook_of
 from backend.settings import Settings
 from backend.store import Store
 from backend.sync import controls_of
-from backend.tables import ImageSource, Label, Project, Task, TrainerProcess, Version
+from backend.tables import (
+    FirstAnswer,
+    ImageSource,
+    Label,
+    Project,
+    Task,
+    TrainerProcess,
+    Version,
+)
 from backend.task_rows import source_key
 from backend.version_metrics import OUTLOOK
+from backend.withholding import AUDIT, BLIND, TICKED
 from model.head import HeadFit, fit_head
 from tests.backend.saved_versions import IDENTITY, embed_again, save_version
 from tests.backend.served_app import client_of, settings_in
@@ -49,6 +59,7 @@ def make_measured(store: Store, settings: Settings, learned: Sequence[int] = LEA
     for number, count in enumerate(learned, 1):
         _version(tables, settings, number, count, kept=number < len(learned))
     _blemishes(tables)
+    _first_answers(store)
     return tables
 
 
@@ -82,6 +93,38 @@ def _version(tables: Tables, settings: Settings, number: int, count: int, *, kep
     with tables.store.write() as session:
         row = session.get_one(Version, (1, number))
         row.metrics = {**row.metrics, OUTLOOK: ahead}
+
+
+def _first_answers(store: Store) -> None:
+    """Two people: one leaves what is ticked more often than they agree with it when blind."""
+    counts = {
+        3: {TICKED: (6, 120), BLIND: (7, 20), AUDIT: (9, 40)},
+        11: {TICKED: (12, 90), BLIND: (1, 9), NOTHING: (0, 20)},
+    }
+    rows = [
+        (who, state, number < differ)
+        for who, by_state in counts.items()
+        for state, (differ, n) in by_state.items()
+        for number in range(n)
+    ]
+    with store.write() as session:
+        session.add_all(
+            FirstAnswer(
+                project_id=1,
+                task_id=task,
+                annotator=who,
+                control="label",
+                annotation_id=task,
+                answered_at=1_790_000_000.0 + task,
+                state=state,
+                version=None if state == NOTHING else 1,
+                blind_share=None if state == NOTHING else 0.1,
+                said=None if state == NOTHING else ["cat"],
+                given=["dog" if differs else "cat"],
+                differs=None if state == NOTHING else differs,
+            )
+            for task, (who, state, differs) in enumerate(rows, 1)
+        )
 
 
 def _blemishes(tables: Tables) -> None:

@@ -20,10 +20,12 @@ from tests.tiebreak_process import NOWHERE
 def settings_in(folder: Path, *, database_url: str | None = None, **others: Any) -> Settings:
     """Settings that touch nothing outside ``folder``. Label Studio is not there.
 
-    Torch runs the networks, which is ready at once; the tests of OpenVINO ask for it.
+    Torch runs the networks, which is ready at once; the tests of OpenVINO ask for it. No image is
+    blind where a test does not ask for it, so that all but the audit images are ticked.
     """
     return Settings(
         runtime=others.pop("runtime", "torch"),
+        blind_share=others.pop("blind_share", 0.0),
         data_dir=folder / "data",
         label_studio_url=NOWHERE,
         label_studio_api_key="0" * 40,

@@ -10,9 +10,9 @@ from flask.testing import FlaskClient
 
 from backend.orders import places_of
 from backend.queue_view import (
-    AUDIT,
     BROKEN,
     BY_CHANCE,
+    MEASURES,
     SKIPPED,
     TWIN,
     UNCERTAIN,
@@ -23,6 +23,7 @@ from backend.queue_view import (
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project, Task
+from backend.withholding import Withholding
 from model.audit import in_audit
 from tests.backend.conftest import BACKBONE, Tables, digest_of
 from tests.backend.queue_of import make_anew, order_of, serving
@@ -40,7 +41,7 @@ def look(store: Store, tables: Tables, settings: Settings) -> Look:
         with store.read() as session:
             project = session.get_one(Project, 1)
             artifact = serving(tables, settings)
-            return next_in_queue(session, project, artifact, settings.audit_share, most)
+            return next_in_queue(session, project, artifact, Withholding.of(1, settings), most)
 
     return read
 
@@ -118,7 +119,7 @@ def test_every_task_says_why_it_stands_there(
     assert why[40] == TWIN
     assert why[free[0]] == SKIPPED
     assert why.pop(free[1]) == BROKEN
-    assert {t for t, said in why.items() if said == AUDIT} == audit & set(range(7, 31))
+    assert {t for t, said in why.items() if said == MEASURES} == audit & set(range(7, 31))
     picked = [t for t in order.picks if t in why]
     assert picked
     for number, task in enumerate(order.picks, start=1):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
 from tests.callers import LOG_IN
 from tests.e2e.label_studio_server import LabelStudioServer
+from tests.e2e.tiebreak_processes import wait_until
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -107,10 +109,22 @@ class LabelStudioBrowser:
 
     def submit(self) -> None:
         """Press Submit and wait for the next task."""
-        number = str(self.shown_task)
+        before = self.shown_task
         self._submit.click()
-        expect(self._corner).not_to_contain_text(number, timeout=PATIENCE_MS)
+        # The corner holds other numbers too, without a gap: "12" is in "21" and "26 of 26".
+        wait_until(lambda: self.shown_task != before, PATIENCE_MS / 1000)
         expect(self._submit).to_be_enabled(timeout=PATIENCE_MS)
+
+    def correct(self, project: int, task: int, said: str, choices: Sequence[str]) -> None:
+        """Open the annotation of a task that says ``said``, tick those choices one after the other,
+        and press Update."""
+        self.page.goto(f"{self.server.url}/projects/{project}/data?task={task}")
+        expect(self.page.locator(f'input[name="{said}"]')).to_be_checked(timeout=PATIENCE_MS)
+        for choice in choices:
+            self.tick(choice)
+        self._button("Update").click()
+        told = self.page.get_by_text("Annotation updated successfully")
+        expect(told.first).to_be_visible(timeout=PATIENCE_MS)
 
     def _button(self, text: str) -> Locator:
         # Some buttons have another accessible name than the text that people read.

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from model.audit import in_audit
+from model.audit import in_audit, in_blind
 from tests.callers import LOG_IN, USER
 from tests.e2e.label_studio_server import LabelStudioServer
 from tests.tiebreak_process import (
@@ -166,13 +166,20 @@ class TiebreakProcesses:
 
     def audit_tasks(self, project: int, share: float = 0.1) -> set[int]:
         """Numbers of the tasks whose image is in the audit set, as the database has it."""
+        return {task for task, leader in self._leaders(project) if in_audit(leader, share)}
+
+    def blind_tasks(self, project: int, share: float) -> set[int]:
+        """Numbers of the tasks whose image is drawn to be blind, as the database has it."""
+        return {task for task, leader in self._leaders(project) if in_blind(leader, project, share)}
+
+    def _leaders(self, project: int) -> list[tuple[int, str]]:
+        """The tasks, and the leaders of their images' groups."""
         query = """
             SELECT task_id, leader FROM task_images
             JOIN image_sources USING (source)
             JOIN image_groups USING (digest, project_id)
             WHERE project_id = ?"""
-        rows = self._rows(query, project)
-        return {int(task) for task, leader in rows if in_audit(leader, share)}
+        return [(int(task), leader) for task, leader in self._rows(query, project)]
 
     def count(self, table: str) -> int:
         """How many rows a table has."""

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.audit import audit_accuracy, audit_pace, audit_place, in_audit, interleave
+from model.audit import (
+    audit_accuracy,
+    audit_pace,
+    audit_place,
+    in_audit,
+    in_blind,
+    interleave,
+)
 from model.errors import ArgumentError
 from model.metrics import effective_count, wilson_interval
 
@@ -50,6 +57,22 @@ def test_places_are_uniform_among_those_that_are_in(share: float):
     # Kolmogorov and Smirnov's distance from uniform, at 1 in 1,000.
     steps = np.arange(1, len(places) + 1) / len(places)
     assert np.abs(places - steps).max() < 1.95 / len(places) ** 0.5
+
+
+def test_the_blind_draw_is_of_the_project_and_apart_from_the_audit_set():
+    digest = DIGESTS[0]
+    place = int(hashlib.sha256(b"blind:7:" + digest.encode()).hexdigest()[:16], 16) / 2**64
+    assert in_blind(digest, 7, place + 1e-9)
+    assert in_blind(digest.upper(), 7, place + 1e-9)
+    assert not in_blind(digest, 7, place - 1e-9)
+    blind = [{d for d in DIGESTS if in_blind(d, project, 0.2)} for project in (7, 8)]
+    audit = {d for d in DIGESTS if in_audit(d, 0.2)}
+    for one, other in ((blind[0], blind[1]), (blind[0], audit)):
+        # 200 of 5,000 are in both of two independent draws of a fifth; 3.3 standard deviations.
+        assert abs(len(one) - 1000) < 94
+        assert abs(len(one & other) - 200) < 46
+    with pytest.raises(ArgumentError):
+        in_blind(digest, 7, 1.5)
 
 
 @given(digests, st.floats(0, 1), st.floats(0, 1))

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from model.errors import ArgumentError
 from model.head import Head, HeadFit, fit_head, power_normalise
 from model.metrics import accuracy, log_loss
+from model.pool_prior import PoolPrior
 from model.thresholds import f1_each, fit_thresholds
 
 NAMES = tuple("abcdefghij")
@@ -245,6 +246,56 @@ def test_rows_that_the_features_were_fitted_to_are_learned_but_not_believed():
     p = found.head.probabilities(new)
     assert log_loss(p, positions) < log_loss(believed.head.probabilities(new), positions)
     assert found.metrics["log_loss"] == pytest.approx(log_loss(p, positions), abs=0.2)
+
+
+@pytest.mark.parametrize("with_pool", [False, True])
+@pytest.mark.parametrize("multiple", [False, True])
+def test_a_row_of_weight_two_is_the_row_twice(multiple: bool, with_pool: bool):
+    """Heavier rows are learned by every fold's model, so that both are tested on the same rows."""
+    rows, targets = blobs(90, 3, spread=2.0)
+    wanted = np.eye(3, dtype=bool)[targets] if multiple else targets
+    pool = PoolPrior(power_normalise(blobs(200, 3, spread=2.0, seed=5)[0])) if with_pool else None
+    told = {"classes": NAMES[:3], "multiple": multiple, "seed": 1, "pool": pool}
+    honest, twice = np.arange(90) < 60, np.arange(90) >= 60
+    weights = np.where(twice, 2.0, 1.0)
+    heavy = fit_head(rows, wanted, honest=honest, weights=weights, **told)
+    both = np.append(np.arange(90), np.flatnonzero(twice))
+    copied = fit_head(rows[both], wanted[both], honest=honest[both], **told)
+    assert heavy.metrics["penalty"] == copied.metrics["penalty"]
+    assert heavy.metrics["trust"] == copied.metrics["trust"]
+    np.testing.assert_allclose(heavy.head.weights, copied.head.weights, atol=2e-2)
+    np.testing.assert_allclose(heavy.out_of_fold[:60], copied.out_of_fold[:60], atol=5e-3)
+    once = fit_head(rows, wanted, honest=honest, **told)
+    # The search ends a hair from the best; without the weights it ends elsewhere.
+    apart = np.abs(once.head.weights - copied.head.weights).max()
+    assert np.abs(heavy.head.weights - copied.head.weights).max() < apart / 20
+    same = fit_head(rows, wanted, honest=honest, weights=np.ones(90), **told)
+    np.testing.assert_allclose(same.head.weights, once.head.weights, atol=1e-5)
+
+
+def test_light_rows_give_their_shares():
+    """Equal pictures, of which two a and six halves b: 2 / (2 + 3), as far as the penalty lets."""
+    rows, targets = np.ones((8, 4)), np.array([0, 0, 1, 1, 1, 1, 1, 1])
+    told = {"classes": NAMES[:2], "multiple": False, "seed": 0}
+    found = fit_head(rows, targets, weights=[1, 1] + [0.5] * 6, **told)
+    assert found.head.probabilities(rows[:1])[0] == pytest.approx([0.4, 0.6], abs=0.01)
+    light = fit_head(rows, targets, weights=[1, 1] + [0.01] * 6, honest=[False] * 8, **told)
+    assert light.head.probabilities(rows[:1])[0, 1] == pytest.approx(0.06 / 2.06, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ([1.0] * 5, r"weights has shape \(5,\); \(6,\) is needed"),
+        ([1.0, 0.0] * 3, r"weights\[1\] is 0.0; a number above 0"),
+        ([1.0, np.nan] * 3, r"weights\[1\] is nan"),
+        ([np.inf] * 6, r"weights\[0\] is inf"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(weights: list[float], said: str):
+    rows, targets = blobs(6, 2)
+    with pytest.raises(ArgumentError, match=said):
+        fit_head(rows, targets, classes=NAMES[:2], multiple=False, seed=0, weights=weights)
 
 
 def test_without_an_honest_row_nothing_is_tested():

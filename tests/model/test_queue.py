@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model.errors import ArgumentError
 from model.queue import (
     LAST_SCORE,
+    Stream,
     back_score,
     late_score,
     line_up,
@@ -114,6 +115,25 @@ def test_audit_images_stand_evenly_among_the_others():
     # Eight were served and none of them was an audit image: two are due, and come soon.
     behind_schedule = line_up(own, audit_places=places, served=8, audit_served=0, pace=0.2)
     assert _order(behind_schedule.scores)[:4] == [0, 7, 2, 3]
+
+
+def test_checks_stand_evenly_among_picks_and_rest():
+    own, places, audit = np.linspace(0, 0.9, 10), np.full(10, np.nan), np.full(10, np.nan)
+    places[[1, 7, 4]] = [0.8, 0.2, 0.1]
+    audit[[4, 9]] = [0.5, 0.6]
+    # Task 4 is an audit image first. One in five others is a check, the lower place first, and
+    # one in ten of all an audit image: the fifth.
+    checks = Stream(places, taken=0, served=0, pace=0.2)
+    line = line_up(own, picks=[8, 7], audit_places=audit, checks=checks, pace=0.1)
+    assert _order(line.scores) == [8, 0, 7, 2, 4, 3, 5, 6, 1, 9]
+    # A check is in no scale by which latecomers are placed.
+    assert not {own[7], own[1]} & set(line.queue[1:-1, 0])
+    # Three of twelve were checks already, more than one in five: none comes before others do.
+    ahead = line_up(own, checks=Stream(places, taken=3, served=12, pace=0.2))
+    assert _order(ahead.scores)[:7] == [0, 2, 3, 5, 6, 4, 8]
+    # What stands behind stands behind, check or not.
+    behind = [False] * 7 + [True] + [False] * 2
+    assert _order(line_up(own, checks=checks, behind=behind).scores)[-1] == 7
 
 
 def test_an_audit_image_is_neither_picked_nor_moved_by_its_own_score():
@@ -260,7 +280,7 @@ def test_twins_are_those_of_a_walk_along_the_line(
         ({"own": [0.1, 0.2], "picks": [0, 0]}, "different positions below 2"),
         ({"own": [0.1, 0.2], "picks": [2]}, "different positions below 2"),
         ({"own": [0.1, 0.2], "picks": [-1]}, "different positions below 2"),
-        ({"own": [0.1, 0.2], "behind": [True]}, r"behind \(1,\); \(2,\) is needed"),
+        ({"own": [0.1, 0.2], "behind": [True]}, r"behind has shape \(1,\); \(2,\) is needed"),
         ({"own": [0.1, 0.2], "audit_places": [0.1]}, r"audit_places has shape \(1,\)"),
     ],
 )
