@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +34,7 @@ GROUP = 32
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 Embed = Callable[[Sequence[Image]], NDArray[Any]]
+Known = Callable[[Collection[str]], Collection[str]]
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,18 @@ def embedded_groups(
     embed: Embed,
     workers: int,
     progress: Callable[[], None],
+    known: Known = lambda _: (),
 ) -> Iterator[EmbeddedGroup]:
     """``wanted`` in groups, as they come; without those that ``fetch`` gives None for.
 
+    ``known``: which of some digests need no embedding, since images of the same bytes have one.
     An error of ``embed`` or ``fetch`` is raised when what came before it has been taken.
     """
     with ThreadPoolExecutor(1, "embedding") as thread:
         behind: Future[EmbeddedGroup] | None = None
         try:
             for group in _grouped(as_they_come(fetch, wanted, workers), progress):
-                ahead = thread.submit(carried(lambda each: _embedded(each, embed)), group)
+                ahead = thread.submit(carried(lambda each: _embedded(each, embed, known)), group)
                 before, behind = behind, ahead
                 if before is not None:
                     yield before.result()
@@ -136,8 +139,10 @@ def _grouped(
         yield group
 
 
-def _embedded(group: Sequence[Fetched], embed: Embed) -> EmbeddedGroup:
+def _embedded(group: Sequence[Fetched], embed: Embed, known: Known) -> EmbeddedGroup:
     images = {each.digest: each.image for each in group if each.digest and each.image is not None}
+    for digest in known(images):
+        del images[digest]
     # The pictures are let go of: what waits to be written down is small.
     fetched = [Fetched(each.source, each.digest, None, each.error) for each in group]
     if not images:

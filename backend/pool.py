@@ -9,7 +9,7 @@ up the others.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -84,8 +84,13 @@ def embed_chunk(
     def embed(images: Sequence[Image]) -> NDArray[Any]:
         return engine.embed(images, backbone)
 
+    def known(digests: Collection[str]) -> list[str]:
+        with store.read() as session:
+            here = Embedding.backbone == backbone, Embedding.digest.in_(digests)
+            return list(session.scalars(select(Embedding.digest).where(*here)))
+
     done = 0
-    for group in embedded_groups(wanted, fetch, embed, workers, progress):
+    for group in embedded_groups(wanted, fetch, embed, workers, progress, known):
         with store.write() as session:
             _remember(session, group.fetched)
             _keep(session, group.vectors, backbone)
