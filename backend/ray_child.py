@@ -13,7 +13,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,9 +39,10 @@ class Message(BaseModel):
 
 
 class Request(Message):
-    """Images to embed, by digest, and where their working copies are."""
+    """Images to embed, by digest, where their working copies are, and what computes the network."""
 
     network: NetworkSource
+    runtime: Literal["auto", "openvino", "torch"]
     copies: Copies
     digests: tuple[str, ...]
 
@@ -63,7 +64,7 @@ class Driver:
 
     def __init__(self, address: str, answers: BinaryIO) -> None:
         self._address, self._answers = address, answers
-        self._networks: OrderedDict[str, Any] = OrderedDict()
+        self._networks: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
     def run(self, requests: Iterator[bytes]) -> None:
         """Answer until there are no more requests."""
@@ -90,18 +91,19 @@ class Driver:
         self._say(Answer(done=True))
 
     def _embedded(self, request: Request) -> Generator[Embedded, None, None]:
-        return embed_on_ray(request.copies, self._sent(request.network), request.digests)
+        return embed_on_ray(request.copies, self._sent(request), request.digests)
 
-    def _sent(self, source: NetworkSource) -> Any:
+    def _sent(self, request: Request) -> Any:
         """A reference to the network in the cluster, where every machine fetches it once."""
         import ray
 
-        if source.identity not in self._networks:
-            self._networks[source.identity] = ray.put(Network(source.load()))
+        key = request.network.identity, request.runtime
+        if key not in self._networks:
+            self._networks[key] = ray.put(Network(request.network.load(), request.runtime))
             while len(self._networks) > MOST_NETWORKS:
                 self._networks.popitem(last=False)
-        self._networks.move_to_end(source.identity)
-        return self._networks[source.identity]
+        self._networks.move_to_end(key)
+        return self._networks[key]
 
     def _tell(self, part: Embedded) -> None:
         head = Answer(

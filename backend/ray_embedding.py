@@ -29,6 +29,7 @@ from model.errors import StorageError
 
 if TYPE_CHECKING:
     from model.backbones import Backbone
+    from model.embed import RuntimeName
 
 ROWS = 64
 """Images of a block, which is what is done again when a worker dies."""
@@ -58,10 +59,15 @@ class Copies(BaseModel):
 
 
 class Network:
-    """A backbone in a form that travels: its description, and its weights as safetensors."""
+    """A backbone in a form that travels: its description, and its weights as safetensors.
 
-    def __init__(self, backbone: Backbone) -> None:
+    ``runtime`` computes it, as on the trainer's own machine.
+    """
+
+    def __init__(self, backbone: Backbone, runtime: RuntimeName = "auto") -> None:
         import safetensors.torch
+
+        self.runtime = runtime
 
         self.name, self.identity = backbone.name, backbone.identity
         self.width, self.input_size = backbone.width, backbone.input_size
@@ -113,8 +119,9 @@ class Worker:
 
         cores = max(1, cores)
         torch.set_num_threads(cores)
-        self._embedder = Embedder(ray.get(network).backbone())
-        self._side = ray.get(network).input_size
+        travelled: Network = ray.get(network)
+        self._embedder = Embedder(travelled.backbone(), runtime=travelled.runtime)
+        self._side = travelled.input_size
         self._copies = copies
         self._threads = ThreadPoolExecutor(cores)
 

@@ -77,6 +77,7 @@ class RayEngine(FarEngine):
         settings = self._settings
         request = Request(
             network=network_source(settings, backbone),
+            runtime=settings.runtime,
             copies=Copies(
                 folder=settings.working_copies.resolve(),
                 side=settings.working_copy_side,
