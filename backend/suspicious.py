@@ -26,6 +26,8 @@ from model.head import HeadFit, fit_head
 from model.label_errors import PEOPLE, SuspiciousLabel, suspicious_labels
 
 MOST = 1000
+FEWEST_LABELS = 50
+"""With fewer of a control, a model knows too little to doubt what people say."""
 TIED = "tied"
 TIE = 0.5
 """A tie is doubted as much as half of the people do."""
@@ -88,7 +90,8 @@ def suspicious_json(session: Session, project_id: int) -> dict[str, Any]:
 
 def _check(looked: Looked, seed: int) -> list[dict[str, Any]]:
     part, control = looked.part, looked.part.control
-    fit = _fit(part, seed) if part.enough else None
+    enough = part.enough and len(part.task_ids) >= FEWEST_LABELS
+    fit = _fit(part, seed) if enough else None
     head = fit.head if fit else None
     found = suspicious_labels(
         _unseen(part, fit),

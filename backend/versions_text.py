@@ -13,7 +13,9 @@ from rich.table import Table
 from backend.measures_text import measures_text
 from backend.prune import PruneReport
 from backend.version_metrics import gate_of
+from model.gate import MINIMUM as FEWEST
 from model.gate import Evidence
+from model.metrics import wilson_interval
 
 if TYPE_CHECKING:
     from backend.compare_versions import Comparison
@@ -91,8 +93,12 @@ def accuracy(version: dict[str, Any]) -> str:
     share = gate.get("challenger_accuracy")
     if share is None:
         return "–"
+    n = gate.get("n", 0)
+    if n < FEWEST:
+        return f"cannot tell yet: {n} of {FEWEST} labels"
     weaker = ", cross-validated" if gate.get("evidence") == Evidence.CROSS_VALIDATED else ""
-    return f"{_share(share)} of {gate.get('n', 0)}{weaker}"
+    low, high = wilson_interval(share * n, n)
+    return f"{_share(share)} ({_share(low)} to {_share(high)}) of {n}{weaker}"
 
 
 def when(moment: float) -> str:

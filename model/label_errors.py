@@ -67,11 +67,11 @@ def suspicious_labels(
     ``groups``         (n,) whole numbers, the same for near-duplicates
     ``thresholds``     (k,) from which probability on a class is said, with ``multiple``
 
-    A label is suspicious when the model doubts it most, for as many as confident learning counts
-    errors (:func:`off_diagonal`); when people disagreed; or when a near-duplicate has another
-    label. Its doubt is 1 - prod(1 - d) over the
-    reasons it has, as if each were an independent witness that is wrong with probability 1 - d:
-    d is :func:`model_doubt`, the dissent, and :func:`duplicate_doubt`.
+    A label is suspicious when the model says something else and doubts it most, for as many as
+    confident learning counts errors (:func:`off_diagonal`); when people disagreed; or when a
+    near-duplicate has another label. Its doubt is 1 - prod(1 - d) over the reasons it has, as if
+    each were an independent witness that is wrong with probability 1 - d: d is
+    :func:`model_doubt`, the dissent, and :func:`duplicate_doubt`.
 
     ArgumentError when the arrays do not fit together or hold what is not allowed.
     """
@@ -84,13 +84,16 @@ def suspicious_labels(
         DUPLICATE: np.zeros(n) if groups is None else duplicate_doubt(groups, given),
     }
     flagged = {name: part > 0 for name, part in parts.items()}
+    said = _said(rows, given[known], multiple, thresholds)
     errors = int(off_diagonal(rows, given[known], multiple=multiple).sum())
+    worst = np.argsort(-doubt, kind="stable")
+    other = said[0] != given[known]
+    other = other.any(axis=1) if multiple else other
     flagged[MODEL] = np.zeros(n, dtype=np.bool_)
-    flagged[MODEL][np.flatnonzero(known)[np.argsort(-doubt, kind="stable")[:errors]]] = True
+    flagged[MODEL][np.flatnonzero(known)[worst[other[worst]][:errors]]] = True
     trust = np.ones(n)
     for name, part in parts.items():
         trust *= np.where(flagged[name], 1 - part, 1.0)
-    said = _said(rows, given[known], multiple, thresholds)
     likely, probability = given.copy(), np.full(n, np.nan)
     likely[known], probability[known] = said
     found = np.flatnonzero(np.any(list(flagged.values()), axis=0))

@@ -17,7 +17,7 @@ from backend.payloads import TabPayload
 from backend.quality import quality_json
 from backend.services import services
 from backend.settings import label_studio_access
-from backend.suspicious import suspicious_json
+from backend.suspicious import FEWEST_LABELS, suspicious_json
 from backend.sync import controls_of
 from backend.web_errors import RETRY_SECONDS, RequestError
 
@@ -92,4 +92,5 @@ def page(project_id: int) -> str:
         shown=found["suspicious"][:SHOWN],
         keys=keys,
         quality=people,
+        fewest=FEWEST_LABELS,
     )

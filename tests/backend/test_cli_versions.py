@@ -42,7 +42,7 @@ def test_versions_are_listed() -> None:
         ["v2", "refused"],
         ["v1", "kept"],
     ]
-    assert "75.0% of 12" in lines[1]
+    assert "75.0% (46.8% to 91.1%) of 12" in " ".join(" ".join(lines).split())
     assert "Refused: worse." in lines[2]
     found = _json("versions", "1")
     assert [v["version"] for v in found["versions"]] == ["v3", "v2", "v1"]  # type: ignore[attr-defined]

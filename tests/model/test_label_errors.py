@@ -138,9 +138,12 @@ def test_the_order_is_that_of_the_doubt(seed: int, n: int, k: int) -> None:
         assert (DUPLICATE in reasons) == conflicts[i]
     doubt = model_doubt(said, labels)
     flagged = [MODEL in by_position[i] if i in by_position else False for i in range(n)]
-    assert sum(flagged) == off_diagonal(said, labels).sum()
-    if 0 < sum(flagged) < n:
-        assert doubt[flagged].min() >= doubt[np.invert(flagged)].max()
+    other = said.argmax(axis=1) != labels
+    assert not np.any(np.array(flagged, dtype=np.bool_) & ~other)
+    assert sum(flagged) == min(off_diagonal(said, labels).sum(), other.sum())
+    unflagged = np.invert(flagged) & other
+    if any(flagged) and unflagged.any():
+        assert doubt[flagged].min() >= doubt[unflagged].max()
 
 
 def test_bad_arguments_are_named() -> None:
