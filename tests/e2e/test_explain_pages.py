@@ -45,6 +45,14 @@ def page(chromium: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
+def no_trainer(tiebreak: TiebreakProcesses) -> Iterator[None]:
+    """Nobody checks labels anew while a test looks."""
+    tiebreak.stop(TRAINER)
+    yield
+    tiebreak.start_trainer()
+
+
+@pytest.fixture
 def learned(tiebreak: TiebreakProcesses, digits: Digits, digit_project: int) -> int:
     """A project that has learned forty digits and has twenty in its queue."""
     person = digits.label_studio.admin
@@ -194,8 +202,8 @@ def test_suspicious_labels_and_their_tab(
     tiebreak: TiebreakProcesses,
     label_studio: LabelStudioServer,
     learned: int,
+    no_trainer: None,
 ) -> None:
-    tiebreak.stop(TRAINER)
     worst = suspect(tiebreak, learned)
     before = label_studio.admin.get(f"/api/tasks/{worst[0]}")["annotations"]
     page.goto(f"{tiebreak.url}/projects/{learned}/suspicious")
