@@ -65,7 +65,7 @@ def test_too_few_audit_labels_are_refused(studio: AutoStudio) -> None:
     assert promise.more is not None
     with (
         studio.tables.store.write() as session,
-        pytest.raises(SetupError, match=f"takes {promise.more} more audit labels"),
+        pytest.raises(SetupError, match=f"take {promise.more} more audit labels at least, and 45 other"),
     ):
         begin_run(session, 1, plan, 0.02, 0.95)
 
