@@ -63,10 +63,8 @@ def test_too_few_audit_labels_are_refused(studio: AutoStudio) -> None:
     [promise] = plan.promises
     assert (plan.accepted, plan.checks, promise.threshold) == ([], [], None)
     assert promise.more is not None
-    with (
-        studio.tables.store.write() as session,
-        pytest.raises(SetupError, match=f"take {promise.more} more audit labels at least, and 45 other"),
-    ):
+    said = f"take {promise.more} more audit labels at least, and 45 other"
+    with studio.tables.store.write() as session, pytest.raises(SetupError, match=said):
         begin_run(session, 1, plan, 0.02, 0.95)
 
 
