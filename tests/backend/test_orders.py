@@ -16,7 +16,7 @@ from backend.orders import (
     wanted_name,
 )
 from backend.settings import Settings
-from backend.tables import Project, order_name
+from backend.tables import Order, Project, order_name
 from model.audit import audit_place, in_audit
 from tests.backend.cats_by_angle import (
     picture,
