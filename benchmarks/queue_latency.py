@@ -20,6 +20,7 @@ import time
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -75,6 +76,18 @@ def label(loop: Loop, project: int, count: int) -> int:
             say(f"Label Studio answered {error.response.status_code}")
             time.sleep(1)
     return errors
+
+
+def next_task(loop: Loop, project: int) -> tuple[Any, int]:
+    """The task that Label Studio hands out, and how often it answered with an error instead."""
+    errors = 0
+    while True:
+        try:
+            return loop.label_studio.admin.next_task(project), errors
+        except httpx.HTTPStatusError as error:
+            errors += 1
+            say(f"Label Studio answered {error.response.status_code}")
+            time.sleep(0.1)
 
 
 def labelled(loop: Loop, project: int) -> dict[int, bool]:
@@ -152,14 +165,16 @@ def measure(
             errors += label(loop, project, 9 - changed)
             time.sleep(2)
         before = admin.get(f"/api/projects/{project}")["model_version"]
-        task = admin.next_task(project)
+        task, failed = next_task(loop, project)
+        errors += failed
         assert task is not None
         pid = loop.tiebreak.pid(TRAINER)
         started, moment, before_it = time.perf_counter(), time.time(), worked(pid)
         admin.submit(task["id"], label=digits.truth(task))
         while admin.get(f"/api/projects/{project}")["model_version"] == before:
             time.sleep(0.02)
-        served = admin.next_task(project)
+        served, failed = next_task(loop, project)
+        errors += failed
         seconds, until = time.perf_counter() - started, time.time()
         work = worked(pid) - before_it
         assert served is not None
