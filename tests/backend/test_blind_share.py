@@ -17,15 +17,9 @@ from backend.tables import Project, SentPart, Serving
 from backend.versions import roll_back
 from backend.withholding import AUDIT, BLIND, TICKED
 from model.audit import in_audit, in_blind
+from tests.backend.mortal_trainer import Mortal, until_it_lives
+from tests.backend.queue_studio import Studio, of_the_engine, of_the_queue, picture, ticked
 from tests.backend.small_label_studio import SmallLabelStudio
-from tests.backend.test_queue_steps import (
-    Mortal,
-    Studio,
-    _of_the_engine,
-    _picture,
-    _ticked,
-    _until_it_lives,
-)
 
 SHARE = 0.3
 
@@ -83,7 +77,7 @@ class BlindStudio(Studio):
             assert offers[task].state == state
             assert len(offers[task].choices) == 1
             if state == TICKED:
-                assert _ticked(prediction["result"]) == list(offers[task].choices)
+                assert ticked(prediction["result"]) == list(offers[task].choices)
 
 
 @pytest.fixture
@@ -93,16 +87,7 @@ def studio(
     small_label_studio: SmallLabelStudio,
     small_client: LabelStudio,
 ) -> Iterator[BlindStudio]:
-    changes = {
-        "label_studio_url": small_label_studio.url,
-        "quiet_seconds": 0.0,
-        "audit_share": 0.2,
-        "strategy": "margin",
-        "queue_head": 8,
-        "gate_margin": 1.0,
-        "transfer": "features",
-    }
-    changed = settings.model_copy(update=changes)
+    changed = of_the_queue(settings, small_label_studio)
     made = BlindStudio(small_label_studio, changed, store, small_client)
     yield made
     made.loop.tools.fetcher.close()
@@ -160,9 +145,9 @@ def test_a_trainer_killed_at_any_instant_knows_what_it_sent(studio: BlindStudio)
     studio.settle()
     studio.label_next(12)
     fate = Mortal(1)
-    _until_it_lives(studio, fate)
+    until_it_lives(studio, fate)
     studio.share(SHARE)
-    _until_it_lives(studio, fate)
+    until_it_lives(studio, fate)
     assert fate.deaths > 2
     fate.lives = False
     assert studio.settle().served == "v1"
@@ -180,7 +165,7 @@ def test_a_version_that_serves_again_follows_the_share_of_now(studio: BlindStudi
     studio.share(SHARE)
     studio.settle()
     studio.check("v2")
-    roll_back(studio.store, _of_the_engine(studio.settings), 1)
+    roll_back(studio.store, of_the_engine(studio.settings), 1)
     assert studio.settle().served == "v1"
     studio.check("v1")
     now = studio.held("v1")
@@ -195,7 +180,7 @@ def test_a_version_that_serves_again_follows_the_share_of_now(studio: BlindStudi
 def test_a_task_that_comes_later_is_drawn_too(studio: BlindStudio) -> None:
     studio.share(1.0)
     studio.learn()
-    studio.server.add_picture(41, _picture(41))
+    studio.server.add_picture(41, picture(41))
     studio.settle()
     studio.check("v1")
     assert not studio.of(TICKED)
@@ -205,7 +190,7 @@ def test_a_task_that_comes_later_is_drawn_too(studio: BlindStudio) -> None:
 def test_near_duplicates_are_blind_together(studio: BlindStudio) -> None:
     studio.share(0.5)
     for task in range(41, 61):
-        studio.server.add_picture(task, _picture(task - 40))
+        studio.server.add_picture(task, picture(task - 40))
     studio.learn()
     leaders, states = studio.leaders(), studio.states()
     pairs = [t for t in states if t > 40 and leaders[t] == leaders[t - 40]]

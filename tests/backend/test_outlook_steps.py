@@ -16,8 +16,8 @@ from backend.tables import Project, Version
 from backend.version_metrics import OUTLOOK
 from model.payoff import comparable
 from tests.backend.loop_project import CLASSES
+from tests.backend.queue_studio import Studio, of_the_queue, picture
 from tests.backend.small_label_studio import SmallLabelStudio
-from tests.backend.test_queue_steps import Studio, _picture
 
 TASKS = 180
 
@@ -30,17 +30,17 @@ def crowd(
     small_client: LabelStudio,
 ) -> Iterator[Studio]:
     """A project that opens by choice, with half of its images in the audit set."""
-    changes = {
-        "label_studio_url": small_label_studio.url,
-        "quiet_seconds": 0.0,
-        "audit_share": 0.5,
-        "strategy": "typiclust",
-        "queue_head": 40,
-        "transfer": "features",
-    }
-    made = Studio(small_label_studio, settings.model_copy(update=changes), store, small_client)
+    crowded = of_the_queue(
+        settings,
+        small_label_studio,
+        audit_share=0.5,
+        strategy="typiclust",
+        queue_head=40,
+        gate_margin=settings.gate_margin,
+    )
+    made = Studio(small_label_studio, crowded, store, small_client)
     for task in range(41, TASKS + 1):
-        small_label_studio.add_picture(task, _picture(task))
+        small_label_studio.add_picture(task, picture(task))
     yield made
     made.loop.tools.payoffs.stop()
     made.loop.tools.fetcher.close()
