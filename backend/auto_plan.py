@@ -117,13 +117,14 @@ def make_plan(
     line = np.array([p.threshold if p.threshold is not None else np.inf for p in promises])
     least = line[predicted] if per_class else np.full(len(predicted), line[0])
     sure = _whole_groups(images, free & ~audit, sureness >= least)
-    made = [
-        Candidate(int(t), classes[c], float(s))
-        for t, c, s in zip(images.task_ids, predicted, sureness, strict=True)
-    ]
 
     def those(rows: NDArray[np.bool_]) -> list[Candidate]:
-        return sorted((made[i] for i in np.flatnonzero(rows)), key=lambda c: c.sureness)
+        places = np.flatnonzero(rows)
+        places = places[np.argsort(sureness[places], kind="stable")].tolist()
+        return [
+            Candidate(int(images.task_ids[i]), classes[predicted[i]], float(sureness[i]))
+            for i in places
+        ]
 
     kept = (those(sure & ~checked), those(sure & checked), those(free & ~audit & ~sure)[::-1])
     return Plan(artifact.version, control, tuple(classes), promises, *kept)

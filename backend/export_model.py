@@ -10,8 +10,9 @@ from typing import Any
 
 from backend.export_labels import Tell
 from backend.model_card import EXAMPLE, card_text, model_card
+from backend.network_source import network_source
 from backend.own_folder import own_folder
-from backend.served_model import load_network, served_model
+from backend.served_model import served_model
 from backend.settings import Settings
 from backend.store import Store
 
@@ -43,7 +44,7 @@ def export_served(
     require_onnx()
     model = served_model(store, settings, project_id)
     tell("the network", 0, STEPS)
-    backbone = load_network(settings, model.artifact.backbone)
+    backbone = network_source(settings, model.artifact.backbone).load()
     outputs = output_names(model.heads)
     pipeline = Pipeline(backbone.network, model.heads)
     warnings = []

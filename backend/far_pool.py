@@ -19,7 +19,14 @@ from backend.image_pipeline import Fetched, Wanted
 from backend.images import ImageFetcher
 from backend.log_context import carried
 from backend.metrics import count_embedded
-from backend.pool import CHUNK_SECONDS, keep_embeddings, missing_images, remember, remember_failure
+from backend.pool import (
+    CHUNK_SECONDS,
+    embedded_digests,
+    keep_embeddings,
+    missing_images,
+    remember,
+    remember_failure,
+)
 from backend.store import Store
 from backend.working_copies import WorkingCopies
 
@@ -48,6 +55,8 @@ class FarPool:
         )
         kept = self._keep(wanted)
         sources = {found.digest: found.source for found in kept if found.digest}
+        for digest in embedded_digests(self.store, sources, backbone):
+            del sources[digest]
         if sources:
             began = time.perf_counter()
             for part in self.engine.embed_copies(list(sources), backbone):

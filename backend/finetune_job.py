@@ -43,10 +43,11 @@ from backend.finetune_files import (
 )
 from backend.log_context import imported
 from backend.logs import configure_logging
+from backend.network_source import NetworkSource
 from backend.settings import load_settings
 from backend.shared_files import SharedFiles
 from backend.working_copies import WorkingCopies
-from model.errors import ArgumentError, StorageError, TiebreakError, WeightsError
+from model.errors import ArgumentError, StorageError, TiebreakError
 from model.files import is_of_the_disk, storage_error, writing
 
 if TYPE_CHECKING:
@@ -172,20 +173,16 @@ def _learn(
     folder: Path, job: Job, copies: WorkingCopies
 ) -> tuple[FineTuned, Sequence[JobRow], int]:
     """What was learned, from which rows, and how many images were broken."""
-    from model.backbones import load_backbone
     from model.finetune import finetune
     from model.finetune_options import FineTuneOptions
 
-    backbone = load_backbone(
-        job.backbone,
+    backbone = NetworkSource(
+        identity=job.identity,
+        name=job.backbone,
         input_size=job.input_size,
         weights_dir=job.weights_dir,
-        cache_dir=job.weights_cache,
-    )
-    if backbone.identity != job.identity:
-        raise WeightsError(
-            f"The weights of {job.identity} are not there any more; there are {backbone.identity}."
-        )
+        weights_cache=job.weights_cache,
+    ).load()
     parent = os.getppid()
     skipped = read(folder, SKIPPED, Skipped) or _skip_broken(folder, job, copies)
     while True:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from backend.auto_marks import bears_mark
 from backend.label_config import Control
 from backend.labels import Annotation, moment_of, votes_of
+from backend.labelstudio_projects import batched_lists
 from backend.offers import Offers, PartReader, read_parts
 from backend.predictions import Offer
 from backend.tables import FirstAnswer, Serving, storable
@@ -133,10 +134,9 @@ def _firsts(listed: Sequence[Annotation]) -> dict[int, Annotation]:
 def _known(session: Session, project_id: int, task_ids: Sequence[int]) -> set[tuple[int, int]]:
     """The tasks and annotators whose first answer is known."""
     found = set[tuple[int, int]]()
-    for start in range(0, len(task_ids), SQL_SLICE):
+    for some in batched_lists(task_ids, SQL_SLICE):
         query = select(FirstAnswer.task_id, FirstAnswer.annotator).where(
-            FirstAnswer.project_id == project_id,
-            FirstAnswer.task_id.in_(task_ids[start : start + SQL_SLICE]),
+            FirstAnswer.project_id == project_id, FirstAnswer.task_id.in_(some)
         )
         found.update((task_id, who) for task_id, who in session.execute(query))
     return found

@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from backend.network_source import network_source
 from backend.settings import Settings
-from backend.tuned_networks import find_tuned, network_path, tuned_folder
-from model.errors import WeightsError
 
 if TYPE_CHECKING:
     from model.backbones import Backbone
@@ -33,30 +32,5 @@ class InnerNetworks:
         """
         with self._lock:
             if self._last is None or self._last.identity != identity:
-                self._last = self._load(identity)
+                self._last = network_source(self._settings, identity).load()
             return self._last
-
-    def _load(self, identity: str) -> Backbone:
-        # Importing torch takes seconds; the server starts without it.
-        from model.backbones import load_backbone
-        from model.tuned import load_tuned
-
-        settings = self._settings
-        folder = tuned_folder(settings.data_dir)
-        record = find_tuned(folder, identity)
-        if record is not None:
-            path = network_path(folder, identity)
-            return load_tuned(path, record.name, record.input_size, digest=record.sha256)
-        original = load_backbone(
-            settings.backbone,
-            input_size=settings.input_size,
-            weights_dir=settings.weights_dir,
-            cache_dir=settings.weights_cache,
-        )
-        if original.identity != identity:
-            raise WeightsError(
-                f"There is no network {identity}: the settings name {original.identity}, and no "
-                "fine-tuned one is called so.",
-                mend="Restore it from a copy, or promote a version of a network that is there.",
-            )
-        return original

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from model.errors import WeightsError
 
 if TYPE_CHECKING:
     from model.backbones import Backbone
+
+ORIGINAL = re.compile(r"(?P<name>[a-z0-9_]+)-.+-(?P<side>\d+)px")
+"""The identity of a network that was not fine-tuned: name, weights, pixels."""
 
 
 class NetworkSource(BaseModel):
@@ -44,13 +48,17 @@ class NetworkSource(BaseModel):
         if found.identity != self.identity:
             raise WeightsError(
                 f"The weights of {self.identity} are not there any more; there are "
-                f"{found.identity}."
+                f"{found.identity}.",
+                mend="Put the weights back that it was trained with, or train a new version.",
             )
         return found
 
 
 def network_source(settings: Settings, identity: str) -> NetworkSource:
-    """Where the network of that identity is: a fine-tuned one, or else the settings' original."""
+    """Where the network of that identity is: a fine-tuned one, or else the original of its name.
+
+    WeightsError when the identity names neither.
+    """
     folder = tuned_folder(settings.data_dir.resolve())
     record = find_tuned(folder, identity)
     if record is not None:
@@ -61,10 +69,16 @@ def network_source(settings: Settings, identity: str) -> NetworkSource:
             tuned=network_path(folder, identity),
             sha256=record.sha256,
         )
+    named = ORIGINAL.fullmatch(identity)
+    if named is None:
+        raise WeightsError(
+            f"There is no network {identity}.",
+            mend="Restore it from a copy, or promote a version of a network that is there.",
+        )
     return NetworkSource(
         identity=identity,
-        name=settings.backbone,
-        input_size=settings.input_size,
+        name=named["name"],
+        input_size=int(named["side"]),
         weights_dir=settings.weights_dir.resolve() if settings.weights_dir else None,
         weights_cache=settings.weights_cache.resolve(),
     )

@@ -14,12 +14,7 @@ from sqlalchemy.orm import Session
 from backend import clock
 from backend.known_tasks import KnownTasks, known_tasks, pool_of
 from backend.label_config import Control
-from backend.orders import (
-    RANDOM,
-    measure_of,
-    newest_order,
-    pack_places,
-)
+from backend.orders import RANDOM, measure_of, newest_order, pack_places
 from backend.pool import broken_tasks
 from backend.predictions import Said, own_scores, say, unlearned_scores
 from backend.promises import Checks, automatic_tasks, checks_of
@@ -29,7 +24,7 @@ from backend.sync import controls_of
 from backend.tables import Order, Project, Version
 from model.artifact import Artifact
 from model.audit import audit_place
-from model.queries import Pool, pick_batches
+from model.queries import pick_batches
 from model.queue import Line, Stream, line_up, twins
 
 FEWEST_AT_ONCE = 10
@@ -68,7 +63,10 @@ def make_order(
         pool = pool_of(session, project, known, said, queue.candidates())
         generator = np.random.default_rng([settings.seed, version, number])
         batch = batch_size(session, project, settings, controls)
-        picks = _pick(pool, known, now.strategy, batch, settings.queue_head, generator)
+        # A batch, and then what goes with it, for people who are faster than the next version.
+        batches = (batch, max(0, settings.queue_head - batch))
+        places = pick_batches(now.strategy, pool, batches, generator)
+        picks = known.task_ids[places].tolist()
     automatic = automatic_tasks(session, project.id)
     line = queue.line_up(own, picks, known, now.pace, checks, automatic)
     scale = {"queue": line.queue.tolist(), "audit": line.audit.tolist()}
@@ -220,18 +218,3 @@ def _own_scores(
     if artifact is None or strategy == RANDOM:
         scores = unlearned_scores(project.id, placed, settings.seed)
     return placed, scores
-
-
-def _pick(
-    pool: Pool,
-    known: KnownTasks,
-    strategy: str,
-    batch: int,
-    head: int,
-    generator: np.random.Generator,
-) -> list[int]:
-    """The tasks at the head of the queue: a batch, and then what goes with it, for people who are
-    faster than the next version."""
-    batches = (batch, max(0, head - batch))
-    picks = pick_batches(strategy, pool, batches, generator)
-    return [int(known.task_ids[position]) for position in picks]

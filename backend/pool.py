@@ -84,10 +84,8 @@ def embed_chunk(
     def embed(images: Sequence[Image]) -> NDArray[Any]:
         return engine.embed(images, backbone)
 
-    def known(digests: Collection[str]) -> list[str]:
-        with store.read() as session:
-            here = Embedding.backbone == backbone, Embedding.digest.in_(digests)
-            return list(session.scalars(select(Embedding.digest).where(*here)))
+    def known(digests: Collection[str]) -> set[str]:
+        return embedded_digests(store, digests, backbone)
 
     done = 0
     for group in embedded_groups(wanted, fetch, embed, workers, progress, known):
@@ -113,6 +111,14 @@ def missing_images(
         query = _missing(project_id, backbone, from_task, labelled_only=labelled_only).limit(size)
         # Several tasks may show the same image.
         return list({row[0]: Wanted(*row) for row in session.execute(query)}.values())
+
+
+def embedded_digests(store: Store, digests: Collection[str], backbone: str) -> set[str]:
+    """Which of some images, a chunk at most, have an embedding: bytes that were seen at another
+    address."""
+    here = Embedding.backbone == backbone, Embedding.digest.in_(digests)
+    with store.read() as session:
+        return set(session.scalars(select(Embedding.digest).where(*here)))
 
 
 def remember(store: Store, results: Sequence[Fetched]) -> None:

@@ -37,7 +37,6 @@ from backend.store import Store
 from backend.tables import Order, order_name, version_name
 from backend.task_rows import image_uris, source_key
 from backend.withholding import TICKED, Withholding
-from backend.working_copies import WorkingCopies
 from model.artifact import Artifact
 from model.errors import TiebreakError
 
@@ -69,14 +68,12 @@ class Predictor:
         store: Store,
         champions: Champions,
         fetcher: ImageFetcher,
-        copies: WorkingCopies,
         engine: LocalEngine,
     ) -> None:
         self._settings = settings
         self._store = store
         self._champions = champions
         self._fetcher = fetcher
-        self._copies = copies
         self._engine = engine
         self._orders = NewestOrders()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from backend.promises import pause_contradicted, promises_with_checks
+from backend.promises import contradicted_runs, pause_contradicted
 from backend.tools import Tools
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class PromiseSteps:
         """Look at the labels of check images that have come."""
         store = self.tools.store
         with store.read() as session:
-            if not promises_with_checks(session, self.project_id):
+            if not contradicted_runs(session, self.project_id):
                 return False
         with store.write() as session:
             self.tools.leases.check(session, self.project_id)

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from backend.arrays import read_ints
 from backend.auto_marks import run_of
 from backend.labels import Annotation
+from backend.labelstudio_projects import batched_lists
 from backend.tables import AutoLabel, AutoRun, Label, Task
 from backend.task_rows import AGREED
 from model.risk import contradicted, error_bound
@@ -79,18 +80,26 @@ def statuses_json(session: Session, project_id: int) -> list[dict[str, Any]]:
     return [asdict(status) for status in run_statuses(session, project_id)]
 
 
+def contradicted_runs(session: Session, project_id: int) -> list[AutoRun]:
+    """The live promises that their checks contradict."""
+    return [
+        run
+        for run in session.scalars(_live(select(AutoRun), project_id))
+        if _contradicted(run, *_checked(session, run))
+    ]
+
+
 def pause_contradicted(session: Session, project_id: int) -> list[RunStatus]:
     """Pause each promise that its checks contradict; those that are paused now and were not."""
     paused = []
-    for run in session.scalars(_live(select(AutoRun), project_id)):
+    for run in contradicted_runs(session, project_id):
         checked, errors = _checked(session, run)
-        if contradicted(errors, checked, run.max_error, run.confidence):
-            run.state = PAUSED
-            run.reason = (
-                f"People differ on {errors} of the {checked} images that were left to them as a "
-                f"check; {run.max_error:.1%} were promised at most."
-            )
-            paused.append(_status(session, run))
+        run.state = PAUSED
+        run.reason = (
+            f"People differ on {errors} of the {checked} images that were left to them as a "
+            f"check; {run.max_error:.1%} were promised at most."
+        )
+        paused.append(_status(session, run))
     return paused
 
 
@@ -102,10 +111,10 @@ def note_standing(
     numbers, task_ids = list(session.scalars(runs)), list(annotations)
     if not numbers:
         return
-    for start in range(0, len(task_ids), SQL_SLICE):
+    for some in batched_lists(task_ids, SQL_SLICE):
         rows = select(AutoLabel).where(
             AutoLabel.run_id.in_(numbers),
-            AutoLabel.task_id.in_(task_ids[start : start + SQL_SLICE]),
+            AutoLabel.task_id.in_(some),
             AutoLabel.annotation_id.is_not(None),
         )
         for row in session.scalars(rows):
@@ -196,6 +205,10 @@ def _checked(session: Session, run: AutoRun) -> tuple[int, int]:
         .where(AutoLabel.run_id == run.id, AutoLabel.check)
     ).all()
     return len(said), sum(choices != [choice] for choice, choices in said)
+
+
+def _contradicted(run: AutoRun, checked: int, errors: int) -> bool:
+    return contradicted(errors, checked, run.max_error, run.confidence)
 
 
 def _status(session: Session, run: AutoRun) -> RunStatus:

@@ -178,10 +178,8 @@ def plan_push(
     broken = np.isin(task_ids, list(broken_tasks(session, project.id)))
     last = held & (score == LAST_SCORE)
     spoilt = held & broken & ~last & ~np.isnan(score)
-    controls, withholding = (
-        controls_of(project),
-        Withholding.of(project.id, settings, check_tasks(session, project.id)),
-    )
+    controls = controls_of(project)
+    withholding = Withholding.of(project.id, settings, check_tasks(session, project.id))
     turned = np.isin(task_ids, turned_tasks(session, order, task_ids[held], controls, withholding))
     asked = ~held | last | spoilt | turned
     answerer = Answerer(project.id, artifact, controls, order.strategy, withholding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,8 @@ from backend.shared_files import shared_files
 from backend.store import Store
 from backend.sync import controls_of
 from backend.tables import Project, Version
-from backend.tuned_networks import find_tuned, network_path, tuned_folder
 from model.artifact import Artifact
-from model.errors import WeightsError
 from model.head import Head
-
-if TYPE_CHECKING:
-    from model.backbones import Backbone
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,36 +59,6 @@ def served_model(store: Store, settings: Settings, project_id: int) -> ServedMod
         )
     answered = tuple(control for control in controls if control.name in heads)
     return ServedModel(project_id, title, artifact, answered, heads, metrics)
-
-
-def load_network(settings: Settings, identity: str) -> Backbone:
-    """The backbone of that identity, fine-tuned or original.
-
-    Raises:
-        WeightsError: it cannot be had, or is another one.
-    """
-    from model.backbones import load_backbone
-    from model.tuned import load_tuned
-
-    folder = tuned_folder(settings.data_dir)
-    tuned = find_tuned(folder, identity)
-    if tuned is not None:
-        path = network_path(folder, identity)
-        return load_tuned(path, tuned.name, tuned.input_size, digest=tuned.sha256)
-    name, _, size = identity.partition("-")[0], *identity.rpartition("-")[1:]
-    backbone = load_backbone(
-        name,
-        input_size=int(size.removesuffix("px")),
-        weights_dir=settings.weights_dir,
-        cache_dir=settings.weights_cache,
-    )
-    if backbone.identity != identity:
-        raise WeightsError(
-            f"The weights of {name} that are found here make {backbone.identity}; the version "
-            f"that serves reads {identity}.",
-            mend="Put the weights back that it was trained with, or train a new version.",
-        )
-    return backbone
 
 
 def _heads(artifact: Artifact, controls: Sequence[Control]) -> dict[str, Head]:

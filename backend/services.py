@@ -43,7 +43,7 @@ def make_services(settings: Settings) -> Services:
     client = LabelStudio(url, api_key, settings.label_studio_timeout)
     champions = Champions(store, settings.data_dir, shared_files(settings))
     fetcher, engine = ImageFetcher(settings, client), LocalEngine(settings)
-    predictor = Predictor(settings, store, champions, fetcher, copies, engine)
+    predictor = Predictor(settings, store, champions, fetcher, engine)
     trials = Trials(settings, store, fetcher, Explainer(settings, store, champions, engine), client)
     return Services(settings, store, predictor, copies, champions, trials, PoolCounting())
 

@@ -149,7 +149,8 @@ class Trials:
         except StorageError:
             raise
         except ImageError as error:
-            raise RequestError(400, "no_image", error.message, error.mend) from None
+            mend = error.mend or "Check the address, or drop the file itself."
+            raise RequestError(400, "no_image", error.message, mend) from None
 
 
 def _is_address(uri: str) -> bool:

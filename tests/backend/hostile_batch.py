@@ -65,7 +65,6 @@ class HostileBatch:
             store,
             Champions(store, settings.data_dir),
             self.fetcher,
-            self.loop.tools.copies,
             self.loop.tools.engine,
         )
         self._next = FIRST

@@ -104,7 +104,6 @@ class Studio:
             self.store,
             Champions(self.store, self.settings.data_dir),
             tools.fetcher,
-            tools.copies,
             cast(LocalEngine, self.engine),
         )
         asked = [PredictTask(id=task, data={"image": uri}) for task, uri in tasks.items()]

@@ -1,60 +1,16 @@
 from __future__ import annotations
 
-import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from backend.decode import decode_image, target_size
 from backend.errors import ImageError
-
-MILLION = 1_000_000
-
-
-def decode(data: bytes, side: int = 64, max_pixels: int = MILLION) -> np.ndarray:
-    picture = decode_image(data, max_pixels=max_pixels, side=side)
-    assert picture.mode == "RGB"
-    assert type(picture) is Image.Image
-    return np.asarray(picture)
-
-
-def saved(image: Image.Image, format_: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **options)
-    return buffer.getvalue()
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-    )
-
-
-def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: bytes = b"") -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + extra
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(values)
-
-
-# ---- modes, by their pixel values
+from tests.backend.made_images import MILLION, chunk, decode, noise, png, saved
 
 
 def test_rgb_and_grey_keep_their_values() -> None:
@@ -168,9 +124,6 @@ def test_progressive() -> None:
     assert (decode(saved(image, "JPEG", quality=90, progressive=True)) == plain).all()
 
 
-# ---- orientation
-
-
 def upright() -> Image.Image:
     """Four quarters of known colours, wider than high."""
     image = Image.new("RGB", (64, 32))
@@ -216,9 +169,6 @@ def test_orientation(orientation: int, format_: str) -> None:
 def test_damaged_exif_is_overlooked() -> None:
     data = saved(Image.new("RGB", (8, 8)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert decode(data).shape == (8, 8, 3)
-
-
-# ---- size
 
 
 @pytest.mark.parametrize(
@@ -296,108 +246,3 @@ def test_a_scaled_jpeg_is_turned(orientation: int, progressive: bool) -> None:
     assert pixels.shape == (300, 400, 3)
     expected = np.asarray(Image.fromarray(wanted).resize((400, 300), Image.Resampling.LANCZOS))
     assert np.abs(pixels.astype(int) - expected).mean() < 2.5
-
-
-def test_pixels_are_limited_by_the_header_alone() -> None:
-    # no pixels at all follow: the refusal comes before any decoding
-    bomb = png(60_000, 60_000, 8, 2, b"")
-    with pytest.raises(ImageError, match="60000 × 60000 pixels, more than 1,000,000") as caught:
-        decode(bomb)
-    assert not caught.value.retry
-    assert "TIEBREAK_IMAGE_MAX_PIXELS" in str(caught.value)
-    with pytest.raises(ImageError, match="pixels"):
-        decode(saved(Image.new("L", (101, 100)), "PNG"), max_pixels=10_000)
-    assert decode(saved(Image.new("L", (100, 100)), "PNG"), max_pixels=10_000).shape == (64, 64, 3)
-
-
-def test_the_limit_is_ours_and_not_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert decode(saved(Image.new("RGB", (40, 40)), "PNG")).shape == (40, 40, 3)
-
-
-# ---- what is no image
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "empty"),
-        (b"\n <!DOCTYPE html><html>", "a web page, not an image"),
-        (b"<html><body>log in", "a web page, not an image"),
-        (b'{"detail": "Not found."}', "a web page, not an image"),
-        (b"[1, 2]", "a web page, not an image"),
-        (b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code>', "XML"),
-        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
-        (b"<svg width='3'></svg>", "SVG"),
-        (b"%PDF-1.7", "PDF"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
-        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
-        (bytes(128) + b"DICM", "DICOM"),
-        (b"PK\x03\x04rest", "ZIP"),
-        (b"hello", "not an image of a known format"),
-    ],
-)
-def test_says_what_it_is(data: bytes, message: str) -> None:
-    with pytest.raises(ImageError, match=message) as caught:
-        decode(data)
-    assert not caught.value.retry
-
-
-def test_formats_outside_the_list_are_refused() -> None:
-    for format_ in ("ICO", "PPM", "TGA", "PCX"):
-        with pytest.raises(ImageError, match="not an image"):
-            decode(saved(Image.new("RGB", (16, 16)), format_))
-
-
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
-def test_cut_off(format_: str) -> None:
-    data = saved(noise(80, 60), format_)
-    with pytest.raises(ImageError, match="cut off") as caught:
-        decode(data[: len(data) // 2])
-    assert not caught.value.retry
-
-
-# ---- anything at all
-
-SMALL = noise(9, 7, seed=1)
-EXIF = Image.Exif()
-EXIF[0x0112] = 6
-VALID = {
-    **{name: saved(SMALL, name) for name in ("PNG", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")},
-    "JPEG": saved(SMALL, "JPEG", exif=EXIF),
-    "PROGRESSIVE": saved(SMALL, "JPEG", progressive=True),
-    "WEBP": saved(SMALL, "WEBP", exif=EXIF),
-    "LZW": saved(SMALL, "TIFF", compression="tiff_lzw"),
-    "PALETTE": saved(SMALL.convert("P"), "PNG", transparency=3),
-    "SIXTEEN": saved(Image.fromarray(np.arange(63, dtype=np.uint16).reshape(7, 9)), "TIFF"),
-}
-UNHURRIED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def survives(data: bytes) -> None:
-    try:
-        picture = decode_image(data, max_pixels=250_000, side=16)
-    except ImageError as error:
-        assert (error.retry, bool(error.message)) == (False, True)  # noqa: PT017
-        return
-    assert picture.mode == "RGB"
-    assert min(picture.size) <= 20
-    assert max(picture.size) <= 160
-    assert data.startswith(b"\xff\xd8") or (min(picture.size) <= 16 and max(picture.size) <= 128)
-
-
-@UNHURRIED
-@given(st.binary(max_size=300), st.sampled_from([b"", *(data[:16] for data in VALID.values())]))
-def test_random_bytes(data: bytes, start: bytes) -> None:
-    survives(start + data)
-
-
-@UNHURRIED
-@given(st.sampled_from(sorted(VALID)), st.data())
-def test_truncations_and_mutations(name: str, draw: st.DataObject) -> None:
-    data = bytearray(VALID[name])
-    places = st.integers(0, len(data) - 1)
-    for place, value in draw.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=6)):
-        data[place] = value
-    end = draw.draw(st.one_of(st.just(len(data)), places))
-    survives(bytes(data[:end]))

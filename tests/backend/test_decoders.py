@@ -23,7 +23,7 @@ from backend.deadline import time_left, time_limit
 from backend.decode import decode_image
 from backend.decoders import Decoders
 from backend.errors import ImageError
-from tests.backend.test_decode import VALID, noise, png, saved
+from tests.backend.made_images import VALID, noise, png, saved
 
 GOOD = saved(noise(20, 10), "PNG")
 PROC = Path("/proc")

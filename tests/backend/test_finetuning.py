@@ -321,7 +321,6 @@ def test_the_server_predicts_with_the_tuned_network(fine_tuned: FineTuneProject)
         store,
         Champions(store, settings.data_dir),
         tools.fetcher,
-        tools.copies,
         LocalEngine(settings),
     )
     new = PredictTask(id=999, data={"image": picture(fine_tuned.pictures[100])})

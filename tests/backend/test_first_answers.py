@@ -312,8 +312,8 @@ def test_what_may_have_been_in_force(
     # Instant by instant: an item may be in force from its begin on until a later one is done.
     first, last = moment - SLACK_SECONDS, moment + SLACK_SECONDS
     found = _possible(items, first, last, lambda item: item)
-    done = [item for item in items if item[1] is not None and item[1] <= first]
-    settled = items.index(done[-1]) if done else -1
+    done = [n for n, (_, end) in enumerate(items) if end is not None and end <= first]
+    settled = done[-1] if done else -1
     expected = [item for item in items[settled + 1 :] if item[0] <= last]
     assert found[0] == (items[settled] if done else None)
     assert found[1:] == expected

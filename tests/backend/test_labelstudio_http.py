@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -22,88 +18,9 @@ from backend.errors import (
 )
 from backend.labelstudio import LabelStudio
 from backend.labelstudio_http import Transport
-from backend.labelstudio_tokens import Credentials
+from tests.backend.scripted_server import PAUSES, TOKEN, Call, Server, handler_of, http, server
 
-PAUSES = (0.01, 0.02)
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
-Answer = tuple[int, Any]
-
-
-@dataclass
-class Call:
-    method: str
-    path: str
-    authorization: str | None
-    body: Any
-
-
-@dataclass
-class Server:
-    """A scripted server: ``answers`` in turn, the last one for ever."""
-
-    answers: list[Answer] = field(default_factory=lambda: [(200, {})])
-    calls: list[Call] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-    before: Callable[[Call], None] | None = None
-    url: str = ""
-
-    def answer(self, call: Call) -> Answer:
-        self.calls.append(call)
-        if self.before:
-            self.before(call)
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-
-def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            authorization = self.headers.get("Authorization")
-            parsed = json.loads(body) if body else None
-            status, given = server.answer(Call(self.command, self.path, authorization, parsed))
-            if status == 0:
-                self.close_connection = True
-                return
-            html = isinstance(given, str)
-            sent = given.encode() if html else json.dumps(given).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/html" if html else "application/json")
-            self.send_header("Content-Length", str(len(sent)))
-            for name, value in server.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(sent)
-
-        do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    script = Server()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(script)) as http:
-        script.url = f"http://127.0.0.1:{http.server_port}"
-        thread = threading.Thread(target=http.serve_forever, args=(0.02,))
-        thread.start()
-        yield script
-        http.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def http(server: Server) -> Iterator[Transport]:
-    transport = Transport(server.url, TOKEN, timeout=5, back_off=PAUSES)
-    yield transport
-    transport.close()
-
-
-def personal_token() -> str:
-    claims = base64.urlsafe_b64encode(b'{"token_type":"refresh"}').decode().rstrip("=")
-    return f"header.{claims}.signature"
+__all__ = ["http", "server"]
 
 
 def test_a_call_carries_the_token_and_gives_json(server: Server, http: Transport) -> None:
@@ -247,7 +164,7 @@ def test_a_server_that_comes_up_meanwhile_gets_the_post_once(server: Server) -> 
     late: list[ThreadingHTTPServer] = []
 
     def come_up() -> None:
-        late.append(ThreadingHTTPServer(("127.0.0.1", port), _handler(server)))
+        late.append(ThreadingHTTPServer(("127.0.0.1", port), handler_of(server)))
         late[0].serve_forever(0.02)
 
     server.answers = [(201, {"created": 1})]
@@ -275,136 +192,6 @@ def test_slow_answers_end_at_the_time_limit_and_are_not_repeated(server: Server)
     with pytest.raises(LabelStudioUnreachable, match=r"did not answer within 0\.2 s"):
         transport.get("/api/version")
     release.set()
-    transport.close()
-    assert len(server.calls) == 1
-
-
-class TokenServer:
-    """Plays Label Studio's token exchange and knows which access token is good."""
-
-    def __init__(self, server: Server) -> None:
-        self.refreshed = 0
-        self.good = ""
-        self._server = server
-        server.before = self._before
-
-    def _before(self, call: Call) -> None:
-        if call.path == "/api/token/refresh/":
-            assert call.authorization is None
-            assert call.body == {"refresh": personal_token()}
-            self.refreshed += 1
-            self.good = f"access{self.refreshed}"
-            self._server.answers = [(200, {"access": self.good})]
-        elif call.authorization == f"Bearer {self.good}":
-            self._server.answers = [(200, {"id": 1})]
-        else:
-            self._server.answers = [(401, {"detail": "Given token not valid"})]
-
-
-def test_a_personal_token_is_exchanged_and_renewed_once_on_401(server: Server) -> None:
-    now = [100.0]
-    tokens = TokenServer(server)
-    transport = Transport(server.url, personal_token())
-    transport.credentials = Credentials(
-        personal_token(), transport.access_token, clock=lambda: now[0]
-    )
-    assert transport.get("/api/x") == {"id": 1}
-    assert transport.get("/api/x") == {"id": 1}
-    assert tokens.refreshed == 1
-    now[0] += 5
-    tokens.good = "revoked meanwhile"
-    assert transport.get("/api/x") == {"id": 1}
-    assert tokens.refreshed == 2
-    assert [c.path for c in server.calls].count("/api/x") == 4
-    transport.close()
-
-
-def test_a_personal_token_that_is_refused_says_so_without_showing_it(
-    server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    server.answers = [(401, {"detail": "Token is invalid", "code": "token_not_valid"})]
-    transport = Transport(server.url, personal_token())
-    with pytest.raises(LabelStudioUnauthorized) as caught:
-        transport.get("/api/x")
-    transport.close()
-    shown = f"{caught.value!r} {caught.value} {caught.value.detail} {caplog.text} {transport!r}"
-    assert personal_token() not in shown
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize("answer", [{}, [], {"access": 5}, None])
-def test_an_exchange_without_an_access_token_is_an_error(server: Server, answer: Any) -> None:
-    server.answers = [(200, answer)]
-    transport = Transport(server.url, personal_token())
-    with pytest.raises(LabelStudioError):
-        transport.get("/api/x")
-    transport.close()
-
-
-def test_redirects_within_label_studio_are_followed_by_gets(
-    server: Server, http: Transport
-) -> None:
-    server.headers = {"Location": "/api/there?page=2"}
-    server.answers = [(301, {}), (200, [1])]
-    assert http.get("/api/here", {"page": 1}) == [1]
-    assert [c.path for c in server.calls] == ["/api/here?page=1", "/api/there?page=2"]
-    assert server.calls[1].authorization == f"Token {TOKEN}"
-    server.answers = [(302, {})]
-    with pytest.raises(LabelStudioError, match="circle"):
-        http.get("/api/here")
-    with pytest.raises(LabelStudioError, match="redirects to"):
-        http.call("POST", "/api/here", json={})
-
-
-@pytest.mark.parametrize("location", ["http://localhost:{port}/api/x", "//localhost:{port}/x"])
-def test_the_token_does_not_follow_a_redirect_elsewhere(
-    server: Server, http: Transport, location: str
-) -> None:
-    port = server.url.rpartition(":")[2]
-    server.headers = {"Location": location.format(port=port)}
-    server.answers = [(302, {}), (200, {})]
-    with pytest.raises(LabelStudioError) as caught:
-        http.get("/api/x")
-    assert "localhost" in caught.value.message
-    assert "LABEL_STUDIO_URL" in caught.value.mend
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize(
-    ("location", "said"),
-    [
-        ("http://h:99999/", "redirects to http://h:99999/,"),
-        ("file:///etc/passwd", "redirects to file:"),
-        ("http://u:hidden@localhost/a?b=hidden", "redirects to http://localhost/a,"),
-    ],
-)
-def test_odd_redirects(server: Server, http: Transport, location: str, said: str) -> None:
-    server.headers = {"Location": location}
-    server.answers = [(302, {}), (200, {})]
-    with pytest.raises(LabelStudioError, match=said) as caught:
-        http.get("/api/x")
-    assert "hidden" not in str(caught.value)
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_a_personal_token_is_exchanged_with_nobody_else(server: Server, code: int) -> None:
-    server.headers = {"Location": f"{server.url}/elsewhere/"}
-    server.answers = [(code, {}), (200, {"access": "x"})]
-    transport = Transport(server.url, "aaaa.bbbb.cccc")
-    with pytest.raises(LabelStudioError):
-        transport.get("/api/x")
-    transport.close()
-    assert [call.path for call in server.calls] == ["/api/token/refresh/"]
-
-
-def test_a_redirect_out_of_the_sub_path_is_not_followed(server: Server) -> None:
-    server.headers = {"Location": "/other/api/x"}
-    server.answers = [(302, {}), (200, {})]
-    transport = Transport(f"{server.url}/label-studio", TOKEN)
-    with pytest.raises(LabelStudioError, match="redirects to"):
-        transport.get("/api/x")
     transport.close()
     assert len(server.calls) == 1
 

@@ -74,7 +74,7 @@
 
   async function explain(card, image, chosen) {
     const problem = card.querySelector(".problem");
-    doing.textContent = `Looking at ${image.name} …`;
+    doing.textContent = `Looking at ${image.name} … The network is asked some hundred times what it would say without parts of the image, which takes seconds, on a busy machine a minute.`;
     try {
       image.uri ??= await read(image.file);
       show(card, await ask(`/api/projects/${project}/explain`, chosen ? { uri: image.uri, class: chosen } : { uri: image.uri }));
