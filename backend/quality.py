@@ -91,6 +91,8 @@ def _drift(key: str, found: Json) -> Json:
 
 
 def _drift_sentence(key: str, found: Json) -> str:
+    if not found["new"]:
+        return f"{key}: no image has come since the first version was trained."
     if found["differs"] is None:
         return f"{key}: cannot tell yet whether new images differ from old ones."
     of = f"the newest {found['new']} against {found['old']} older ones, p = {found['p_value']:.3f}"

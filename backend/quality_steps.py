@@ -20,9 +20,10 @@ from sqlalchemy.orm import Session
 
 from backend import clock
 from backend.groups import KnownImages, known_images
+from backend.orders import places_of
 from backend.suspicious import check_labels, looked_at
 from backend.sync import controls_of
-from backend.tables import Label, Project, QualityCheck, Vote
+from backend.tables import Label, Order, Project, QualityCheck, Task, Vote
 from backend.task_rows import AGREED
 from backend.tools import Tools
 from model.drift import Drift, drift
@@ -30,8 +31,6 @@ from model.drift import Drift, drift
 PAUSE = 20.0
 MOST_IMAGES = 500
 """New images, and old ones drawn by the seed, that are compared."""
-NEW_SHARE = 0.25
-"""The newest quarter is new where that is fewer."""
 
 
 class QualitySteps:
@@ -58,13 +57,14 @@ class QualitySteps:
                 return False
             looked = looked_at(session, project, backbone, tools.settings.audit_share)
             images = _images(session, project, backbone)
+            last = last_of_the_first(session, project.id)
         began = time.perf_counter()
         row = QualityCheck(
             project_id=self.project_id,
             mark=mark,
             suspicious=check_labels(looked, tools.settings.seed),
             labels=sum(len(each.part.task_ids) + len(each.between) for each in looked),
-            drift={key: _drift(known, tools.settings.seed) for key, known in images.items()},
+            drift={key: _drift(known, last, tools.settings.seed) for key, known in images.items()},
             seconds=time.perf_counter() - began,
             checked_at=clock.now(),
         )
@@ -87,14 +87,30 @@ def _images(session: Session, project: Project, backbone: str) -> dict[str, Know
     return {key: known_images(session, project.id, key, backbone) for key in keys}
 
 
-def _drift(known: KnownImages, seed: int) -> dict[str, Any]:
-    """The newest images against others, one of each group of near-duplicates, by task number."""
+def last_of_the_first(session: Session, project_id: int) -> int:
+    """Number of the last task that was there when the first version was made; 0 while there is
+    none. Tasks are numbered as they come."""
+    orders = select(Order).where(Order.project_id == project_id)
+    first = session.scalars(
+        orders.where(Order.version > 0).order_by(Order.version, Order.number).limit(1)
+    ).first()
+    if first is None:
+        return 0
+    done = select(func.max(Task.id)).where(
+        Task.project_id == project_id, Task.labelled_at <= first.created_at
+    )
+    last: int = max(session.scalar(done) or 0, *places_of(first), 0)
+    return last
+
+
+def _drift(known: KnownImages, last: int, seed: int) -> dict[str, Any]:
+    """The newest images that came after task ``last`` against those from before, one of each group
+    of near-duplicates."""
     if not len(known.leaders):
         return asdict(Drift(None, None, None, 0, 0))
-    first = np.unique(known.leaders, return_index=True)[1]
-    rows = known.embeddings[np.sort(first)]
-    new = min(MOST_IMAGES, int(len(rows) * NEW_SHARE))
-    return asdict(drift(_drawn(rows[: len(rows) - new], seed), rows[len(rows) - new :], seed=seed))
+    first = np.sort(np.unique(known.leaders, return_index=True)[1])
+    rows, is_new = known.embeddings[first], known.task_ids[first] > last
+    return asdict(drift(_drawn(rows[~is_new], seed), rows[is_new][-MOST_IMAGES:], seed=seed))
 
 
 def _drawn(rows: NDArray[np.float16], seed: int) -> NDArray[np.float16]:

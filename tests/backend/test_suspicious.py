@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 
 from backend.dataset import labelled_images
 from backend.quality import quality_json
+from backend.quality_steps import last_of_the_first
 from backend.settings import Settings
 from backend.store import Store
 from backend.suspicious import check_labels, looked_at, suspicious_json
@@ -22,9 +24,9 @@ from backend.task_rows import source_key
 from backend.working_copies import WorkingCopies
 from tests.backend.conftest import BACKBONE, Tables, digest_of
 from tests.backend.databases import both_databases
-from tests.backend.loop_project import CLASSES, MakeLoop, fill
+from tests.backend.loop_project import CLASSES, MakeLoop, config, fill
 from tests.backend.served_app import client_of
-from tests.backend.small_label_studio import SmallLabelStudio
+from tests.backend.small_label_studio import PatternEngine, SmallLabelStudio
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -191,6 +193,47 @@ def test_what_each_annotator_says_is_kept(
     del small_label_studio.tasks[1]
     loop.settle()
     assert votes() == []
+
+
+def test_new_images_are_those_that_came_after_the_first_version(
+    small_label_studio: SmallLabelStudio, make_loop: MakeLoop
+) -> None:
+    # As from a folder that is sorted: unlike in the order in which they came.
+    generator = np.random.default_rng(0)
+
+    def add(tasks: range, bright: int) -> None:
+        for task in tasks:
+            pixels = generator.choice([0, 255], (4, 4)).astype(np.uint8)
+            pixels[bright] = 255
+            picture = Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)
+            small_label_studio.add_picture(task, picture.convert("RGB"))
+
+    small_label_studio.project["label_config"] = config(*CLASSES)
+    add(range(1, 41), 0)
+    add(range(41, 81), 1)
+    for task in (*range(1, 7), *range(75, 81)):
+        small_label_studio.annotate(task, label=["cat" if task < 40 else "dog"])
+    loop = make_loop(PatternEngine(), quiet_seconds=0.0, transfer="features")
+
+    def drift() -> dict[str, object]:
+        assert loop.settle().champion
+        with loop.tools.store.read() as session:
+            return dict(session.get_one(QualityCheck, 1).drift["image"])
+
+    found = drift()
+    assert (found["new"], found["differs"]) == (0, None)
+    with loop.tools.store.read() as session:
+        (said,) = quality_json(session, 1)["drift"]
+        assert last_of_the_first(session, 1) == 80
+    assert said["sentence"] == "image: no image has come since the first version was trained."
+    add(range(81, 121), 2)
+    with loop.tools.store.write() as session:
+        session.get_one(QualityCheck, 1).checked_at = 0.0
+    for task in range(7, 19):
+        small_label_studio.annotate(task, label=["cat"])
+    found = drift()
+    assert found["new"] == 40
+    assert found["differs"] is True
 
 
 def test_agreement_and_time_are_said(tables: Tables) -> None:
