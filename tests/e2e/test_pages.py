@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select
 
 from backend.store import Store
-from backend.tables import Project
+from backend.tables import ImageSource, Project
+from backend.working_copies import WorkingCopies, working_copies
 from tests.backend.measured_project import AUDIT_SHARE, make_measured
 from tests.backend.served_app import settings_in
 from tests.callers import PASSWORD, USER
@@ -39,12 +42,23 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TiebreakS
     store = Store(settings.database_address)
     store.migrate()
     make_measured(store, settings)
+    _draw_images(store, working_copies(settings))
     server = TiebreakServer(folder, TIEBREAK_AUDIT_SHARE=str(AUDIT_SHARE)).start()
     try:
         yield server, store
     finally:
         server.close()
         store.close()
+
+
+def _draw_images(store: Store, copies: WorkingCopies) -> None:
+    """A working copy of each image that was not broken, each of another colour."""
+    with store.read() as session:
+        digests = session.scalars(select(ImageSource.digest).where(ImageSource.digest.is_not(None)))
+        for number, digest in enumerate(sorted({str(digest) for digest in digests})):
+            path = copies.path(digest)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("HSV", (160, 120), (number % 256, 120, 200)).convert("RGB").save(path)
 
 
 class Window:
