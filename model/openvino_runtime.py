@@ -1,7 +1,8 @@
 """A network on CPUs by OpenVINO: several times as fast as eager torch.
 
 The network is traced, and normalisation is made a part of it, so that pixels go in as they are. On
-CPUs with bfloat16 instructions it computes in 16 bits.
+CPUs with bfloat16 instructions it computes in 16 bits, and on those that multiply 8-bit numbers
+fast most of a ResNet does in 8 (see :mod:`model.quantise`).
 
 Each request carries one image and has one core to itself, and as many run at a time as there are
 cores: docs/performance.md has what larger batches and other splits cost. So an embedding does not
@@ -27,10 +28,14 @@ import torch
 from numpy.typing import NDArray
 
 from model.normalise import Normalise
+from model.quantise import drawn_pictures, eight_bits_are_fast, quantised
 
 EQUAL, SIMILAR = 0.999, 0.97
 """Least cosine similarity to torch's embeddings, of images of noise: of the converted network in 32
 bits, or it is not run here, and in 16 bits, or it is run in 32. Noise is harder than photos."""
+NEAR = 0.99
+"""Least cosine similarity in 8 bits to 32, of drawn pictures that chose no range, or 16 it is."""
+JUDGED = 8
 
 
 class CannotRun(Exception):
@@ -41,16 +46,18 @@ class OpenVinoRuntime:
     """Runs one network on all cores that torch may use; may be shared by threads.
 
     Later changes of the network's weights are not followed. :class:`CannotRun` says why not.
+
+    ``bits``  of the numbers that most is computed with: 8, 16 or 32
     """
 
     def __init__(self, network: torch.nn.Module, side: int, width: int) -> None:
         self._width = width
         self._lock = threading.Lock()
         self._exact: _Streams | None = None
+        self.bits = 32
         try:
-            openvino = import_openvino()
-            self._model = converted(openvino, network, side)
             self._core = shared_core()
+            self._model = converted(import_openvino(), network, side)
             different = self._choose_type(network, side)
         # Converters raise nearly anything at what they do not know.
         except Exception as error:
@@ -66,24 +73,39 @@ class OpenVinoRuntime:
     def run_in_32_bits(self, squares: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """The same without rounding to 16 bits."""
         with self._lock:
-            self._exact = self._exact or self._compiled("f32")
+            self._exact = self._exact or self._compiled(self._model, "f32")
         return self._exact.run(squares)
 
     def _choose_type(self, network: torch.nn.Module, side: int) -> bool:
-        """Choose between 16 and 32 bits; whether even 32 are something else than in torch."""
+        """Choose between 8, 16 and 32 bits; whether even 32 are something else than in torch."""
         noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
         with torch.inference_mode():
             wanted = _with_pixels(network)(torch.from_numpy(noise)).numpy()
-        self._exact = self._fast = self._compiled("f32")
-        if not _similar(self._exact.run(noise), wanted, EQUAL):
+        exact = self._fast = self._compiled(self._model, "f32")
+        if not _similar(exact.run(noise), wanted, EQUAL):
             return True
+        number_type = "f32"
         if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            fast = self._compiled("bf16")
-            if _similar(fast.run(noise), wanted, SIMILAR):
-                self._fast, self._exact = fast, None  # the other one is rarely needed
+            half = self._compiled(self._model, "bf16")
+            if _similar(half.run(noise), wanted, SIMILAR):
+                self._fast, self.bits, number_type = half, 16, "bf16"
+        narrow = self._in_8_bits(exact, side, number_type) if eight_bits_are_fast() else None
+        if narrow is not None:
+            self._fast, self.bits = narrow, 8
+        if self._fast is exact:
+            self._exact = exact  # otherwise it is rarely needed
         return False
 
-    def _compiled(self, number_type: str) -> _Streams:
+    def _in_8_bits(self, exact: _Streams, side: int, number_type: str) -> _Streams | None:
+        """Most convolutions in 8 bits and the rest in ``number_type``; None where that is not
+        possible, or not near enough."""
+        narrow = quantised(import_openvino(), self._core, self._model, side)
+        if narrow is None:
+            return None
+        streams, pictures = self._compiled(narrow, number_type), drawn_pictures(JUDGED, side, 1)
+        return streams if _similar(streams.run(pictures), exact.run(pictures), NEAR) else None
+
+    def _compiled(self, model: Any, number_type: str) -> _Streams:
         threads = torch.get_num_threads()
         # Not pinned: decoders and other processes have the same cores.
         settings = {
@@ -92,7 +114,7 @@ class OpenVinoRuntime:
             "NUM_STREAMS": threads,
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = self._core.compile_model(self._model, "CPU", settings)
+        compiled = self._core.compile_model(model, "CPU", settings)
         return _Streams([compiled.create_infer_request() for _ in range(threads)], self._width)
 
 
