@@ -69,9 +69,7 @@ class LocalEngine:
         Raises:
             WeightsError: the weights cannot be had, or are damaged.
         """
-        embedder = self._by_identity(backbone)
-        with self._lock:
-            return embedder.embed(images)
+        return self._by_identity(backbone).embed(images)
 
     def close(self) -> None:
         """Nothing is held but memory."""

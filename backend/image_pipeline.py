@@ -1,8 +1,8 @@
 """Images on their way to their embeddings: fetched, decoded and embedded at the same time.
 
 While a group is embedded the next one is fetched and decoded. What is in memory is bounded however
-many images there are: :data:`AHEAD` for each worker, one group that is gathered and one that is
-embedded.
+many images there are: :data:`AHEAD` for each worker, one group that is gathered and two that are
+embedded: the second of them takes each core that the first no longer needs.
 """
 
 from __future__ import annotations
@@ -76,13 +76,14 @@ def embedded_groups(
     """``wanted`` in groups, as they come; without those that ``fetch`` gives None for.
 
     ``known``: which of some digests need no embedding, since images of the same bytes have one.
-    An error of ``embed`` or ``fetch`` is raised when what came before it has been taken.
+    ``embed`` is called by two threads. An error of it, or of ``fetch``, is raised when what came
+    before has been taken.
     """
-    with ThreadPoolExecutor(1, "embedding") as thread:
+    with ThreadPoolExecutor(2, "embedding") as threads:
         behind: Future[EmbeddedGroup] | None = None
         try:
             for group in _grouped(as_they_come(fetch, wanted, workers), progress):
-                ahead = thread.submit(carried(lambda each: _embedded(each, embed, known)), group)
+                ahead = threads.submit(carried(lambda each: _embedded(each, embed, known)), group)
                 before, behind = behind, ahead
                 if before is not None:
                     yield before.result()

@@ -151,12 +151,18 @@ class WorkingCopies:
             self._kept.make_room(len(encoded))
         name = ""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._unfinished.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._unfinished)
+            try:
+                handle, name = tempfile.mkstemp(dir=self._unfinished)
+            except FileNotFoundError:
+                self._unfinished.mkdir(parents=True, exist_ok=True)
+                handle, name = tempfile.mkstemp(dir=self._unfinished)
             with open(handle, "wb") as file:
                 file.write(encoded)
-            os.replace(name, path)
+            try:
+                os.replace(name, path)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(name, path)
         except OSError as error:
             if name:
                 remove_quietly(Path(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Literal, Protocol
@@ -59,7 +60,7 @@ class Embedder:
     depends on the other images of its batch by rounding only, and on which runtime computes it.
 
     The backbone's network is moved to the device in place. It is got ready at the first image, and
-    later changes of its weights may not be followed.
+    later changes of its weights may not be followed. Threads may share an embedder.
 
     ``device``      ``cpu``, ``cuda``, ``cuda:1`` …; by default a GPU where there is one
     ``batch_size``  images in hand at a time; halved for good when GPU memory runs out
@@ -90,6 +91,7 @@ class Embedder:
         self._wanted = runtime
         self._network = backbone.network.eval().to(self.device)
         self._runtime: Runtime | None = None
+        self._loading = threading.Lock()
 
     @property
     def batch_size(self) -> int:
@@ -147,11 +149,12 @@ class Embedder:
         return np.clip(found, -LIMIT, LIMIT).astype(np.float16)
 
     def _ready(self) -> Runtime:
-        if self._runtime is None:
-            self._runtime = self._openvino() or TorchRuntime(
-                self._network, self.device, self._batch_size
-            )
-        return self._runtime
+        with self._loading:
+            if self._runtime is None:
+                self._runtime = self._openvino() or TorchRuntime(
+                    self._network, self.device, self._batch_size
+                )
+            return self._runtime
 
     def _openvino(self) -> Runtime | None:
         """OpenVINO's, where it is wanted and can be had."""
@@ -195,5 +198,5 @@ def square_pixels(image: Image.Image, side: int, position: int) -> NDArray[np.ui
     small = torch.nn.functional.interpolate(
         pixels, (side, side), mode="bilinear", antialias=True, align_corners=False
     )
-    found: NDArray[np.uint8] = small[0].permute(1, 2, 0).contiguous().numpy()
-    return found
+    # numpy puts the colours together in one thread: torch's others would spin in wait for more.
+    return np.stack(list(small[0].numpy()), axis=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,7 +20,7 @@ class TorchRuntime:
     """Runs one network on one device, in 16 bits where the device has fast ones.
 
     The network is moved to the device in place. ``batch_size``: images per forward pass; halved
-    for good when GPU memory runs out.
+    for good when GPU memory runs out. Threads that share it take turns.
     """
 
     def __init__(self, network: torch.nn.Module, device: torch.device, batch_size: int) -> None:
@@ -28,14 +29,22 @@ class TorchRuntime:
         self._network = network.to(device).to(memory_format=torch.channels_last)
         self._half = half_precision(device)
         self._normalise = Normalise(device)
+        self._turn = threading.Lock()
 
     def run(self, squares: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """n pictures, 1 or more, of (s, s, 3) uint8 -> (n, width)."""
-        return self._within_memory(np.stack(list(squares)), self._half)
+        return self._in_turn(squares, self._half)
 
     def run_in_32_bits(self, squares: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """The same without rounding to 16 bits."""
-        return self._within_memory(np.stack(list(squares)), None)
+        return self._in_turn(squares, None)
+
+    def _in_turn(
+        self, squares: Iterable[NDArray[np.uint8]], half: torch.dtype | None
+    ) -> NDArray[np.float32]:
+        pixels = np.stack(list(squares))
+        with self._turn:
+            return self._within_memory(pixels, half)
 
     def _within_memory(
         self, pixels: NDArray[np.uint8], half: torch.dtype | None

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from model.backbones import BACKBONES, Backbone, build_network
-from model.embed import Embedder, square_pixels
+from model.embed import Embedder, RuntimeName, square_pixels
 from model.errors import ArgumentError
 from model.openvino_runtime import OpenVinoRuntime
 
@@ -69,6 +70,20 @@ def test_an_embedding_does_not_depend_on_its_neighbours(
     alone = np.concatenate([embedder.embed([image]) for image in images])
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(embedder.embed(images[::-1]), together[::-1])
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_threads_share_an_embedder(
+    runtime: RuntimeName, backbone: Callable[[str], Backbone]
+) -> None:
+    made, images = backbone("mobilenet_v3_small"), pictures(24)
+    wanted = Embedder(made, device="cpu", runtime=runtime).embed(images[:8])
+    shared = Embedder(made, device="cpu", runtime=runtime)
+    parts = [images[:8], images[8:16], images[16:], images[:8]]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(shared.embed, parts))
+    np.testing.assert_array_equal(found[0], wanted)
+    np.testing.assert_array_equal(found[3], wanted)
 
 
 class TwoFaced(torch.nn.Module):
