@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-FIRST, LAST = 5, 2
-"""Convolutions at the start and at the end that stay as they are. Those of a ResNet's stem and
-first block take little time, and of a picture with little contrast 8 bits leave little there; what
-the last ones see in photos is least like what they see in drawn pictures."""
+KEPT = (0, 1, 3, 4, -1)
+"""Convolutions that stay as they are: a ResNet's stem, those of its first block that read the
+stem's maps or end the block, and the very last. They take little time. Of a picture with little
+contrast 8 bits leave little at the start, and what the last one sees in photos is least like what
+it sees in drawn pictures."""
 PICTURES = 16
 LEAVES = 600
 SAMPLE = 8192
@@ -52,16 +53,16 @@ def quantised(openvino: Any, core: Any, model: Any, side: int) -> Any | None:
     """OpenVINO's ``model`` of one (1, side, side, 3) uint8 picture, with what its CPU plugin makes
     8-bit convolutions of; ``model`` stays as it is.
 
-    None where it would gain nothing, or lose too much: with seven convolutions or fewer, and where
-    one has groups. The depthwise ones of MobileNets have filters too unlike each other
-    for the range that their outputs share (Nagel and others, *Data-Free Quantization Through Weight
-    Equalization and Bias Correction*, 2019, section 3.1).
+    None where it would gain nothing, or lose too much: where no convolution is left beside
+    :data:`KEPT`, and where one has groups. The depthwise ones of MobileNets have filters too unlike
+    each other for the range that their outputs share (Nagel and others, *Data-Free Quantization
+    Through Weight Equalization and Bias Correction*, 2019, section 3.1).
     """
     if any(node.get_type_name() == "GroupConvolution" for node in model.get_ops()):
         return None
     # A copy to be changed; its nodes are in the order of the model's own.
     changed = model.clone()
-    chosen = [node for node in _convolutions(changed) if _is_constant(node)][FIRST:-LAST]
+    chosen = _chosen([node for node in _convolutions(changed) if _is_constant(node)])
     if not chosen:
         return None
     inputs = {_name(node.input_value(0)): node.input_value(0) for node in chosen}
@@ -92,6 +93,11 @@ def best_clip(values: NDArray[np.float32], steps: int) -> float:
 
 def _convolutions(model: Any) -> list[Any]:
     return [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+
+
+def _chosen(convolutions: Sequence[Any]) -> list[Any]:
+    kept = {place % len(convolutions) for place in KEPT} if convolutions else set()
+    return [node for place, node in enumerate(convolutions) if place not in kept]
 
 
 def _is_constant(node: Any) -> bool:
