@@ -8,9 +8,10 @@ embedded: the second of them takes each core that the first no longer needs.
 from __future__ import annotations
 
 import logging
+import queue
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -102,15 +103,20 @@ def as_they_come(
 
     At most ``AHEAD * workers`` are under way or finished at a time.
     """
-    rest = iter(given)
+    rest, ready = iter(given), queue.SimpleQueue[Future[Result]]()
     with ThreadPoolExecutor(workers) as threads:
         carry = carried(work)
-        pending = {threads.submit(carry, each) for each in islice(rest, AHEAD * workers)}
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            while finished:
-                yield finished.pop().result()
-                pending |= {threads.submit(carry, each) for each in islice(rest, 1)}
+
+        def start(most: int) -> int:
+            begun = list(islice(rest, most))
+            for each in begun:
+                threads.submit(carry, each).add_done_callback(ready.put)
+            return len(begun)
+
+        under_way = start(AHEAD * workers)
+        while under_way:
+            yield ready.get().result()
+            under_way += start(1) - 1
 
 
 def fetch_image(fetcher: ImageFetcher, copies: WorkingCopies, wanted: Wanted) -> Fetched:
