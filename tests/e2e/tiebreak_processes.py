@@ -141,7 +141,7 @@ class TiebreakProcesses:
         self,
         project: int,
         condition: Callable[[Json], Found | None],
-        seconds: float = 60,
+        seconds: float = 120,
     ) -> Found:
         """Wait until the condition on a project's status is true; its value."""
         last: Json = {}
@@ -154,7 +154,7 @@ class TiebreakProcesses:
 
         return wait_until(ask, seconds, lambda: f"{json.dumps(last, indent=1)}\n{self.tails()}")
 
-    def settle(self, project: int, seconds: float = 60) -> Json:
+    def settle(self, project: int, seconds: float = 120) -> Json:
         """Wait until the trainer has nothing left to do; the status then."""
         return self.wait(project, lambda s: s if is_settled(s) else None, seconds)
 
@@ -229,7 +229,7 @@ class TiebreakProcesses:
 
 def wait_until(
     condition: Callable[[], Found | None],
-    seconds: float = 60,
+    seconds: float = 120,
     explain: Callable[[], str] = lambda: "",
 ) -> Found:
     """Wait until the condition is true, and give its value; AssertionError when it never is."""
