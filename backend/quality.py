@@ -78,10 +78,11 @@ def _seconds(votes: Any) -> Json:
 def _seconds_sentence(found: Median) -> str:
     if found.value is None or found.low is None or found.high is None:
         return "Cannot tell yet how long a label takes."
-    unit, length = ("minutes", 60) if found.value >= FEW_SECONDS else ("seconds", 1)
-    middle, low, high = (each / length for each in (found.value, found.low, found.high))
+    unit, length = ("minute", 60) if found.value >= FEW_SECONDS else ("second", 1)
+    middle, low, high = (f"{each / length:.2g}" for each in (found.value, found.low, found.high))
+    units = unit if middle == "1" else unit + "s"
     return (
-        f"Half of the labels take {middle:.2g} {unit} or less ({low:.2g} to {high:.2g}), of "
+        f"Half of the labels take {middle} {units} or less ({low} to {high}), of "
         f"{found.n} that were timed."
     )
 
