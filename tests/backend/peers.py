@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ from backend.errors import ImageError
 from backend.images import ImageFetcher
 from backend.labelstudio import LabelStudio
 from backend.settings import Settings
+from tests.serving import serving
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -107,25 +107,18 @@ def for_token(*tokens: str) -> Answer:
     return answer
 
 
-def _serving(peer: Peer) -> Iterator[Peer]:
-    thread = threading.Thread(target=peer.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield peer
-    peer.shutdown()
-    thread.join()
-    peer.server_close()
-
-
 @pytest.fixture
 def studio() -> Iterator[Peer]:
     """Where Label Studio is."""
-    yield from _serving(Peer())
+    with serving(Peer()) as peer:
+        yield peer
 
 
 @pytest.fixture
 def other() -> Iterator[Peer]:
     """Object storage, or whoever else has an address in a task."""
-    yield from _serving(Peer())
+    with serving(Peer()) as peer:
+        yield peer
 
 
 class Access(LabelStudio):

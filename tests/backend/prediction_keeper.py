@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from backend.labelstudio import LabelStudio
+from tests.serving import serving
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -77,12 +77,8 @@ class PredictionKeeper(ThreadingHTTPServer):
 @pytest.fixture
 def keeper() -> Iterator[PredictionKeeper]:
     """What keeps predictions as Label Studio does."""
-    with PredictionKeeper() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(PredictionKeeper()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

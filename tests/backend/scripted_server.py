@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from backend.labelstudio_http import Transport
+from tests.serving import serving
 
 PAUSES = (0.01, 0.02)
 
@@ -81,13 +81,9 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def server() -> Iterator[Server]:
     script = Server()
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler_of(script)) as http:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler_of(script))) as http:
         script.url = f"http://127.0.0.1:{http.server_port}"
-        thread = threading.Thread(target=http.serve_forever, args=(0.02,))
-        thread.start()
         yield script
-        http.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.labelstudio import LabelStudio
+from tests.serving import serving
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -216,19 +215,6 @@ class PatternEngine(ColourEngine):
             np.asarray(image.convert("L").resize((4, 4), Image.Resampling.BOX)) for image in images
         ]
         return np.array([fields.reshape(-1) / 127.5 - 1 for fields in small], dtype=np.float16)
-
-
-@contextmanager
-def serving(server: SmallLabelStudio) -> Iterator[SmallLabelStudio]:
-    """Let it answer, for the length of the block."""
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import io
 import json
-import threading
 from collections.abc import Iterator
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ from backend.settings import Settings
 from backend.tables import Project
 from tests.backend.explained_project import CLASSES, ExplainedProject, explained, png, stripes
 from tests.backend.served_app import client_of
+from tests.serving import serving
 
 __all__ = ["explained"]
 
@@ -63,12 +63,8 @@ class Studio(ThreadingHTTPServer):
 
 @pytest.fixture
 def taking() -> Iterator[Studio]:
-    with Studio() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(Studio()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from backend.hints import add_hint
 from backend.store import Store
 from tests.e2e.digits import Digits
 from tests.e2e.tiebreak_processes import TiebreakProcesses, wait_until
+from tests.serving import serving
 
 LONGEST_DELAY = 2.0
 KEPT_HEADERS = ("content-type", "x-tiebreak-secret", "authorization")
@@ -84,15 +85,11 @@ def bad_post(
     tiebreak: TiebreakProcesses, digits: Digits, project: int, *, share_lost: float, seed: int
 ) -> Iterator[BadPost]:
     """The webhooks of a project go through one from now on."""
-    with BadPost(f"{tiebreak.url}/webhook", share_lost, seed) as post:
-        thread = threading.Thread(target=post.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with serving(BadPost(f"{tiebreak.url}/webhook", share_lost, seed)) as post:
         admin = digits.label_studio.admin
         for hook in admin.get("/api/webhooks/", project=project):
             admin.patch(f"/api/webhooks/{hook['id']}/", {"url": post.url})
         yield post
-        post.shutdown()
-        thread.join()
 
 
 def label_through(

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from backend.demo import write_digits
+from backend.labelstudio import LabelStudio
 from backend.local_label_studio import one_queue
 from tests.e2e.digits import Digits
 from tests.e2e.label_studio_browser import launch_chromium
@@ -159,3 +160,10 @@ def chromium() -> Iterator[Browser]:
         browser = launch_chromium(playwright)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def client(label_studio: LabelStudioServer) -> Iterator[LabelStudio]:
+    """Tiebreak's own client of the running Label Studio."""
+    with LabelStudio(label_studio.url, label_studio.token) as client:
+        yield client

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from tests.e2e.digits import Digits, all_tasks
 from tests.e2e.label_studio_person import Person
 from tests.e2e.label_studio_server import LabelStudioServer
 from tests.e2e.tiebreak_processes import SERVER, TRAINER, TiebreakProcesses
+from tests.serving import serving
 from tests.tiebreak_process import NOWHERE
 
 Json = dict[str, Any]
@@ -70,17 +70,10 @@ class Doctor:
 @pytest.fixture
 def gone(label_studio: LabelStudioServer, digit_project: int) -> str:
     """Address of a backend of Tiebreak's name that was connected and is there no longer."""
-    server = HTTPServer(("127.0.0.1", 0), _AnyBackend)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    body = {"project": digit_project, "url": url, "title": "Tiebreak"}
-    try:
+    with serving(HTTPServer(("127.0.0.1", 0), _AnyBackend)) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        body = {"project": digit_project, "url": url, "title": "Tiebreak"}
         label_studio.admin.post("/api/ml/", body)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     return url
 
 

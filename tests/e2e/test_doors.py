@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.callers import LOG_IN, PASSWORD, USER
 from tests.e2e.digits import Digits, connect_by_hand
 from tests.e2e.label_studio_server import LabelStudioServer
 from tests.e2e.tiebreak_processes import TiebreakProcesses, labels_learned, wait_until
+from tests.serving import serving
 
 WRONG = (USER, "password-of-others")
 
@@ -111,12 +111,8 @@ class _Page(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Page)) as server:
         yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 SEND = """async ({url, project, type, mode}) => {

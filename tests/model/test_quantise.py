@@ -106,39 +106,46 @@ def test_the_third_of_six_convolutions_is_rounded_as_by_hand() -> None:
     np.testing.assert_allclose(found, wanted, rtol=0.01, atol=0.01 * np.abs(wanted).max())
 
 
-def test_what_would_gain_nothing_or_lose_too_much_is_left_alone(
+@pytest.fixture
+def network_of(
     seeded_model: Callable[[str], torch.nn.Module],
+) -> Callable[[str], torch.nn.Module]:
+    """A pretrained network's build, with seeded weights."""
+
+    def build(name: str) -> torch.nn.Module:
+        return build_network(BACKBONES[name], seeded_model(name).state_dict(), source="seeded")
+
+    return build
+
+
+def test_what_would_gain_nothing_or_lose_too_much_is_left_alone(
+    network_of: Callable[[str], torch.nn.Module],
 ) -> None:
     assert made(chain(2))[1] is None
-    spec = BACKBONES["mobilenet_v2"]
-    network = build_network(spec, seeded_model("mobilenet_v2").state_dict(), source="seeded")
-    assert made(network)[1] is None
+    assert made(network_of("mobilenet_v2"))[1] is None
 
 
 @needs_fast_8_bits
 def test_a_resnet_runs_in_8_bits_and_says_nearly_the_same(
-    seeded_model: Callable[[str], torch.nn.Module],
+    network_of: Callable[[str], torch.nn.Module],
 ) -> None:
-    spec = BACKBONES["resnet18"]
-    network = build_network(spec, seeded_model("resnet18").state_dict(), source="seeded")
-    runtime = OpenVinoRuntime(network, SIDE, spec.width)
+    network, width = network_of("resnet18"), BACKBONES["resnet18"].width
+    runtime = OpenVinoRuntime(network, SIDE, width)
     assert runtime.bits == 8
     pictures = drawn_pictures(8, SIDE, seed=5)
     found, exact = runtime.run(pictures), runtime.run_in_32_bits(pictures)
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(exact, axis=1)
     assert ((found * exact).sum(1) / norms).min() > NEAR
     # Another runtime, as in another process, gives the very same.
-    again = OpenVinoRuntime(network, SIDE, spec.width)
+    again = OpenVinoRuntime(network, SIDE, width)
     np.testing.assert_array_equal(again.run(pictures), found)
 
 
 @needs_fast_8_bits
 def test_a_resnet_computes_convolutions_with_8_bit_numbers(
-    seeded_model: Callable[[str], torch.nn.Module],
+    network_of: Callable[[str], torch.nn.Module],
 ) -> None:
-    spec = BACKBONES["resnet18"]
-    network = build_network(spec, seeded_model("resnet18").state_dict(), source="seeded")
-    _, changed = made(network)
+    _, changed = made(network_of("resnet18"))
     compiled = shared_core().compile_model(changed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     types = [
         str(node.get_rt_info()["runtimePrecision"].value)
