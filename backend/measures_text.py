@@ -35,6 +35,11 @@ def number_text(name: str, number: Mapping[str, Any]) -> str:
     return f"{value} ({low} to {high})"
 
 
+def any_told(part: Mapping[str, Any]) -> bool:
+    """Whether any of the measures of one sample can be told yet."""
+    return any(name in part and part[name]["value"] is not None for name in NAMES)
+
+
 def _control_text(control: str, samples: Mapping[str, Any]) -> str:
     found = {sample: samples[sample] for sample in SAMPLES if sample in samples}
     lines = [f"{control}, in brackets the 95% interval"]

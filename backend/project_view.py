@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from backend.class_balance import ClassBalance, class_balance
 from backend.label_config import Control
-from backend.measures_text import NAMES, number_text
+from backend.measures_text import NAMES, any_told, number_text
 from backend.project_figures import (
     CurvePoint,
     Figure,
@@ -58,7 +58,7 @@ class Confusion:
 class ControlView:
     """One control. A figure is None where it cannot be drawn yet, and a sentence says why.
 
-    ``measures`` are pairs of a name and a number in words.
+    ``measures`` are pairs of a name and a number in words; ``told``: whether any of them is one.
     """
 
     name: str
@@ -72,6 +72,7 @@ class ControlView:
     calibration_why: str
     balance: ClassBalance
     measures: list[tuple[str, str]]
+    told: bool
     confusion: Confusion | None
 
 
@@ -114,6 +115,7 @@ def _view(
         "" if steps else _no_calibration(held),
         balance,
         [(title, number_text(name, held[name])) for name, title in NAMES.items() if name in held],
+        any_told(held),
         confusion_of(held),
     )
 

@@ -14,7 +14,7 @@ from backend.answers import PromotionAnswer
 from backend.bodies import read_payload
 from backend.described import Description, described
 from backend.errors import SetupError
-from backend.measures_text import NAMES, number_text
+from backend.measures_text import NAMES, any_told, number_text
 from backend.pages.asked import asked_project
 from backend.payloads import PromotePayload, RollBackPayload
 from backend.services import services
@@ -37,6 +37,7 @@ class VersionRow:
 
     ``accuracy`` is that on the audit labels at its training, of each control in words; ``gained``
     and ``lost`` are tasks that it got right where the champion of then did not, and the other way.
+    ``told``: whether any measure is a number yet.
     """
 
     name: str
@@ -46,6 +47,7 @@ class VersionRow:
     network: str
     accuracy: list[tuple[str, str]]
     others: list[tuple[str, str]]
+    told: bool
     reason: str
     gained: list[int]
     lost: list[int]
@@ -142,6 +144,7 @@ def _row(version: Version, champion: int) -> VersionRow:
             for name, part in held.items()
         ],
         [(NAMES[name], _of_all(name, held)) for name in SHOWN],
+        any(any_told(part) for part in held.values()),
         version.reason,
         gained,
         lost,
