@@ -18,12 +18,12 @@ from tests.backend.peers import (
     Access,
     Make,
     Peer,
-    _serving,
     picture,
     refused,
     status,
     to,
 )
+from tests.serving import serving
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_tls_checks_the_name_and_not_the_address(other: Peer, make: Make, tmp_pa
     context.load_cert_chain(pem)
     names = []
     context.sni_callback = lambda _socket, name, _context: names.append(name)
-    for peer in _serving(Peer(context)):
+    with serving(Peer(context)) as peer:
         peer.answers["/a"] = picture
         peer.answers["/down"] = to(other.url + "/a")
         fetcher = make(
@@ -236,7 +236,7 @@ def test_weights_are_not_taken_from_http_when_https_was_asked(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     other.answers["/weights.pth"] = picture
-    for peer in _serving(Peer(context)):
+    with serving(Peer(context)) as peer:
         peer.answers["/down/weights.pth"] = to(other.url + "/weights.pth")
         peer.answers["/over/weights.pth"] = to(f"https://localhost:{peer.port}/weights.pth")
         peer.answers["/weights.pth"] = picture
