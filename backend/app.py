@@ -23,12 +23,14 @@ from backend.request_metrics import CountedRequests
 from backend.services import make_services
 from backend.settings import Settings
 from backend.web_errors import register_error_handlers
+from model.plurals import counted
 
 
 def create_app(settings: Settings) -> Flask:
     """The server that Label Studio connects to. Loads no weights and talks to nobody yet."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
+    app.jinja_env.filters["counted"] = counted
     app.extensions["tiebreak"] = make_services(settings)
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)

@@ -14,6 +14,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project
 from backend.working_copies import working_copies
+from model.plurals import counted
 
 
 def export_data(
@@ -33,14 +34,17 @@ def export_data(
     with own_folder(to, LABELS) as folder:
         folder.description |= {"project": project_id, "title": project.title}
         found = export_labels(folder, labels, working_copies(settings), tell)
-    warnings = [f"{count} labels are left out: {why}." for why, count in labels.left_out.items()]
+    warnings = [
+        f"{counted(count, 'label')} left out: {why}." for why, count in labels.left_out.items()
+    ]
     if found["images_missing"]:
         first = found["images_missing"][0]
         warnings.append(
-            f"{len(found['images_missing'])} images could not be had; task {first['task']}: "
-            f"{first['reason']}"
+            f"{counted(len(found['images_missing']), 'image')} could not be had; "
+            f"task {first['task']}: {first['reason']}"
         )
-    said = f"{found['labels']} labels of {found['images']} images are in {to}."
+    written, images = counted(found["labels"], "label"), counted(found["images"], "image")
+    said = f"{written} of {images} {'is' if found['labels'] == 1 else 'are'} in {to}."
     return {
         "project": project_id,
         "folder": str(to),

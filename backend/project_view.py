@@ -23,6 +23,7 @@ from backend.settings import Settings
 from backend.sync import controls_of
 from backend.tables import Project, Version, version_name
 from model.metrics import wilson_interval
+from model.plurals import counted
 
 MOST_CELLS = 25
 """Classes above which a table of all pairs cannot be read: the worst pairs are listed instead."""
@@ -194,7 +195,7 @@ def _worst(cells: Sequence[Cell]) -> list[Cell]:
 def _no_curve(audited: int) -> str:
     return (
         "Cannot tell yet: no version has been measured on at least 10 independent audit labels; "
-        f"there are {audited:,} audit labels."
+        f"there {'is' if audited == 1 else 'are'} {counted(audited, 'audit label')}."
     )
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.loop import report, say
+from benchmarks.report import report, say
 from model.backbones import load_backbone
 from model.calibrate import expected_calibration_error, fit_temperature
 from model.crossfit import PENALTIES, calibrated

@@ -47,10 +47,11 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from backend.engine import LocalEngine
-from backend.images import ImageFetcher, WorkingCopies
+from backend.images import ImageFetcher
 from backend.pool import embed_chunk
 from backend.settings import Settings
 from backend.store import Store
+from backend.working_copies import WorkingCopies
 from benchmarks.photos import write_photos
 from benchmarks.report import report, say
 from model.backbones import BACKBONES, load_backbone

@@ -38,11 +38,12 @@ from benchmarks.report import report, say
 from model.errors import TiebreakError
 from tests.backend.loop_project import CLASSES, config, fill
 from tests.backend.real_server import write_weights
-from tests.backend.small_label_studio import SmallLabelStudio, serving
+from tests.backend.small_label_studio import SmallLabelStudio
 from tests.callers import API_TOKEN, LOG_IN, PASSWORD, WEBHOOK_SECRET
 from tests.machines import HUB, Machine, become_hub, why_not
 from tests.postgres import PostgresServer
 from tests.s3_server import ACCESS, BUCKET, S3Server
+from tests.serving import serving
 
 PICTURES, LABELLED = 40, 12
 SHIFTS = (60, -60)

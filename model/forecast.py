@@ -18,6 +18,7 @@ from model.learning_curve import (
     fit_learning_curve,
     usable,
 )
+from model.plurals import counted
 
 MINIMUM_VERSIONS = 3
 """Usable versions below which nothing is forecast."""
@@ -134,11 +135,13 @@ def _missing(points: Sequence[AuditPoint]) -> str:
     audited = points[-1].audited if points else 0
     lacking = []
     if audited < MINIMUM_AUDITED:
-        lacking.append(f"{MINIMUM_AUDITED - audited} more audit labels")
+        lacking.append(counted(MINIMUM_AUDITED - audited, "more audit label"))
     versions = len(usable(points))
     if versions < MINIMUM_VERSIONS:
-        lacking.append(f"{MINIMUM_VERSIONS - versions} more versions with new labels")
-    return f"at least {' and '.join(lacking)} are needed" if lacking else ""
+        more = counted(MINIMUM_VERSIONS - versions, "more version")
+        lacking.append(f"{more} with new labels")
+    are = "is" if [word[:2] for word in lacking] == ["1 "] else "are"
+    return f"at least {' and '.join(lacking)} {are} needed" if lacking else ""
 
 
 def _unknown(target: float, points: Sequence[AuditPoint], why: str) -> Forecast:

@@ -37,6 +37,7 @@ from scipy.special import stdtr, stdtrit
 
 from model.errors import ArgumentError
 from model.head import fit_head
+from model.plurals import counted
 from model.pool_prior import PoolPrior
 
 Array = NDArray[np.float64]
@@ -266,8 +267,12 @@ def corrected_error(differences: Array, *, tested: int, trained: int) -> float:
 
 def _sentence(c: Comparison) -> str:
     if c.difference is None or c.low is None or c.high is None:
-        what = "audit labels" if c.audited < MINIMUM_AUDITED else "labels from the queue"
-        return f"Cannot tell yet whether choosing pays: {c.missing} more {what} are needed."
+        missing = counted(
+            c.missing, "more audit label" if c.audited < MINIMUM_AUDITED else "more label"
+        )
+        source = "" if c.audited < MINIMUM_AUDITED else " from the queue"
+        are = "is" if c.missing == 1 else "are"
+        return f"Cannot tell yet whether choosing pays: {missing}{source} {are} needed."
     what = {
         Verdict.HELPS: "Choosing pays",
         Verdict.HURTS: "Choosing does harm",

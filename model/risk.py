@@ -40,6 +40,7 @@ from scipy.special import betainc, betaincc, betaincinv, betaln, gammaln
 
 from model.checks import row_flags, whole_numbers
 from model.errors import ArgumentError
+from model.plurals import counted
 
 STEPS = 50
 """Thresholds tried: the most confident 2% of all images, 4%, and so on."""
@@ -126,7 +127,10 @@ def choose_threshold(
     if passed is None:
         return _too_few(tests, audit.size, others.size, max_error, confidence)
     n, e, bound = passed.labels, passed.errors, passed.bound(confidence)
-    reason = f"Of {n} audit labels at least {passed.threshold:.1%} sure, {e} are wrong."
+    reason = (
+        f"Of {counted(n, 'audit label')} at least {passed.threshold:.1%} sure, "
+        f"{e} {'is' if e == 1 else 'are'} wrong."
+    )
     return Promise(passed.threshold, n, e, passed.others, bound, None, reason)
 
 
@@ -252,8 +256,8 @@ def _too_few(
     first = tests[0]
     more = min(_more(test, audit, 1 - confidence) for test in tests)
     seen = (
-        f"of {first.labels} audit labels at least {first.threshold:.1%} sure, "
-        f"{first.errors} are wrong"
+        f"of {counted(first.labels, 'audit label')} at least {first.threshold:.1%} sure, "
+        f"{first.errors} {'is' if first.errors == 1 else 'are'} wrong"
     )
     if more >= _MOST_LABELS:
         reason = f"At most {max_error:.1%} wrong cannot be promised of so few images: {seen}."
@@ -261,12 +265,14 @@ def _too_few(
     if more > others:
         reason = (
             f"At most {max_error:.1%} wrong cannot be promised of so few images: {seen}. It would "
-            f"take {more} more audit labels at least, and {others} other images are waiting."
+            f"take {counted(more, 'more audit label')} at least, and {others} other "
+            f"{'image is' if others == 1 else 'images are'} waiting."
         )
         return _refused(first, more, confidence, reason)
     reason = (
-        f"At most {max_error:.1%} wrong cannot be promised yet: {seen}. It takes {more} more audit "
-        "labels at least, if the model is right wherever it is that sure."
+        f"At most {max_error:.1%} wrong cannot be promised yet: {seen}. It takes "
+        f"{counted(more, 'more audit label')} at least, if the model is right wherever it is that "
+        "sure."
     )
     return _refused(first, more, confidence, reason)
 

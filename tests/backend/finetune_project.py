@@ -202,10 +202,10 @@ class FineTuneProject:
             return list(session.scalars(select(Version).order_by(Version.number)))
 
 
-def picture(pixels: object, side: int = 32) -> str:
+def picture(pixels: Any, side: int = 32) -> str:
     """A digit as a data URI."""
     file = io.BytesIO()
-    image = Image.fromarray((15.9 * pixels).astype("uint8"))  # type: ignore[operator]
+    image = Image.fromarray((15.9 * pixels).astype("uint8"))
     image.resize((side, side)).convert("RGB").save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 

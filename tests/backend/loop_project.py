@@ -15,10 +15,11 @@ from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.projects import ControlStatus, project_status, register_project
 from backend.push import Pace
-from backend.reconciler import Reconciler, Tools
+from backend.reconciler import Reconciler
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project
+from backend.tools import Tools
 from backend.working_copies import WorkingCopies
 from model.artifact import Artifact, load_artifact
 from tests.backend.peers import shared_decoders

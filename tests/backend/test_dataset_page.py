@@ -46,11 +46,11 @@ def test_groups_are_counted_by_task_the_largest_first(tables: Tables, store: Sto
     # 1 leads 2 and 3; 4 leads 5; 6 is alone. 7 and 8 have the bytes of 2, 9 those of 6.
     for task, leader in ((1, 1), (2, 1), (3, 1), (4, 4), (5, 4), (6, 6)):
         tables.task(task, np.zeros(4), leader=digest_of(leader))
-    for task, same in ((7, 2), (8, 2), (9, 6)):
+    for task, copied in ((7, 2), (8, 2), (9, 6)):
         tables.task(task)
         with store.write() as session:
             source = source_key(f"/data/{task}.png")
-            session.add(ImageSource(source=source, digest=digest_of(same)))
+            session.add(ImageSource(source=source, digest=digest_of(copied)))
     tables.task(10)
     with store.write() as session:  # of an image that no task shows any more
         session.add(ImageGroup(project_id=1, digest="f" * 64, leader=digest_of(6)))

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-import model.exchange
 from backend.cli import app
 from backend.engine import LocalEngine
 from backend.errors import SetupError
@@ -31,6 +30,7 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Project
 from model.errors import PackageError, WeightsError
+from model.head import Head
 from model.pipeline import Pipeline
 from tests.backend.exported_project import (
     CONFIG,
@@ -162,7 +162,7 @@ def test_the_safetensors_are_the_same_model(
 def _blank(k: int, *, multiple: bool) -> Any:
     zeros = np.zeros(k, dtype=np.float32)
     ones = np.ones(k if multiple else 1, dtype=np.float32)
-    return model.pipeline.Head(
+    return Head(
         tuple(map(str, range(k))), multiple, np.zeros((512, k), dtype=np.float32), zeros, ones
     )
 

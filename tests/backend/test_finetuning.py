@@ -102,12 +102,12 @@ def test_a_refused_one_leaves_the_champion_and_its_labels_alone(
         for row in session.query(Embedding).filter(Embedding.backbone == identity):
             if in_audit(row.digest, 0.5):
                 row.vector = bytes(len(row.vector))
-    row = fine_tuned.go_on()
-    assert row.state == REFUSED, row.reason
-    assert row.reason.startswith("Refused")
+    ended = fine_tuned.go_on()
+    assert ended.state == REFUSED, ended.reason
+    assert ended.reason.startswith("Refused")
     project, version = fine_tuned.tables.project(), fine_tuned.versions()[1]
     assert (project.champion, project.attempted) == (1, "something else")
-    assert (version.number, version.kept, version.reason) == (2, False, row.reason)
+    assert (version.number, version.kept, version.reason) == (2, False, ended.reason)
     assert load_whole(half.data_dir, 1, 2).backbone == identity
 
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from backend.dataset import LabelledImages
 from backend.label_config import parse_label_config
 from backend.measures_text import measures_text
 from backend.measuring import audit_point, measure
 from backend.version_metrics import gate_of, headline
 from model.head import HeadFit, fit_head
 from model.metrics import wilson_interval
-from tests.backend.test_judging import CONFIG, LabelledImages
+from tests.backend.test_judging import CONFIG
 
 MULTIPLE = CONFIG.replace('toName="image">', 'toName="image" choice="multiple">')
 

@@ -80,7 +80,7 @@ def known() -> dict[str, tuple[str, tuple[str, ...], str]]:
     counted = {
         family.name + ("_total" if family.type == "counter" else ""): (
             family.type,
-            metric._labelnames,
+            metric._labelnames,  # type: ignore[attr-defined]
             family.documentation,
         )
         for metric in REGISTRY._collector_to_names

@@ -18,7 +18,8 @@ from tests.backend.real_server import (
     RealServer,
     write_weights,
 )
-from tests.backend.small_label_studio import SmallLabelStudio, serving
+from tests.backend.small_label_studio import SmallLabelStudio
+from tests.serving import serving
 from tests.tiebreak_process import start, stop
 
 SECONDS = 120.0

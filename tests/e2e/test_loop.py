@@ -308,10 +308,10 @@ def test_images_that_cannot_be_had_harm_no_others(
     body = {"tasks": mixed, "project": f"{project}.1", "label_config": DIGIT_CONFIG}
     results = tiebreak.post("/predict", body).raise_for_status().json()["results"]
     assert len(results) == len(mixed)
-    for task, entry in zip(mixed, results, strict=True):
+    for asked, entry in zip(mixed, results, strict=True):
         assert entry["model_version"] == status["order"]
-        if task.get("id") in scores:
-            [stored] = held[task["id"]]
+        if asked.get("id") in scores:
+            [stored] = held[asked["id"]]
             assert entry["score"] == stored["score"]
             assert choices_of(entry) == choices_of(stored)
     assert results[-1]["score"] == results[len(tasks) - 1]["score"]

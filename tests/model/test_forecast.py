@@ -112,8 +112,8 @@ def test_too_little_says_how_much_more():
         start + "8 more audit labels and 2 more versions with new labels are needed."
     )
     two = AuditPoint(40, 20, 22), AuditPoint(80, 30, 35)
-    assert why(*two) == start + "1 more versions with new labels are needed."
-    assert why(*two, AuditPoint(90, 20, 29)) == start + "1 more audit labels are needed."
+    assert why(*two) == start + "1 more version with new labels is needed."
+    assert why(*two, AuditPoint(90, 20, 29)) == start + "1 more audit label is needed."
 
 
 def test_an_accuracy_that_falls_cannot_be_told():

@@ -116,7 +116,7 @@ def test_the_mode_of_a_network_stays() -> None:
     network = with_statistics(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout()))
     network[2].train()
     fuse_frozen(network, 8)
-    assert [module.training for module in network] == [False, False, True]
+    assert [module.training for module in network.children()] == [False, False, True]
 
 
 def test_depthwise_convolutions_with_a_stride_run_in_32_bits() -> None:
