@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, render_template
 
+from backend.broken_images import failed_images
 from backend.dataset_view import copies, near_duplicates
 from backend.described import Description, described
 from backend.pages.asked import asked_project
-from backend.pool import failed_images
 from backend.projects import project_status
 from backend.services import services
 

@@ -13,20 +13,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from backend.embedding_rows import embedded_digests, keep_embeddings
 from backend.engine import Embedded, FarEngine
 from backend.errors import ImageError
 from backend.image_pipeline import Fetched, Wanted
 from backend.images import ImageFetcher
 from backend.log_context import carried
 from backend.metrics import count_embedded
-from backend.pool import (
-    CHUNK_SECONDS,
-    embedded_digests,
-    keep_embeddings,
-    missing_images,
-    remember,
-    remember_failure,
-)
+from backend.pool import CHUNK_SECONDS, missing_images, remember, remember_failure
 from backend.store import Store
 from backend.working_copies import WorkingCopies
 

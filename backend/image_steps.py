@@ -13,8 +13,9 @@ from dataclasses import replace
 from sqlalchemy import func, select
 
 from backend import clock
+from backend.broken_images import next_retry
 from backend.groups import count_ungrouped, group_images
-from backend.pool import PoolCounts, count_images, embed_chunk, first_missing, next_retry
+from backend.pool import PoolCounts, count_images, embed_chunk, first_missing
 from backend.sync import controls_of
 from backend.tables import ImageGroup, Project
 from backend.tools import Tools

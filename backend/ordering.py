@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend import clock
+from backend.broken_images import broken_tasks
 from backend.known_tasks import KnownTasks, known_tasks, pool_of
 from backend.label_config import Control
 from backend.orders import RANDOM, measure_of, newest_order, pack_places
-from backend.pool import broken_tasks
 from backend.predictions import Said, own_scores, say, unlearned_scores
 from backend.promises import Checks, automatic_tasks, checks_of
 from backend.settings import Settings

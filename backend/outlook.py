@@ -17,9 +17,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.champion import artifact_folder
+from backend.embedding_rows import from_bytes
 from backend.grading import class_probabilities
 from backend.label_config import Control
-from backend.pool import from_bytes
 from backend.predictions import chosen_from, head_of
 from backend.settings import Settings
 from backend.shared_files import shared_files

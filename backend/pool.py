@@ -9,30 +9,34 @@ up the others.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from backend import clock
-from backend.engine import Engine, FarEngine, LocalEngine
+from backend.embedding_rows import add_embeddings, embedded_digests
+from backend.engine import Engine, FarEngine
 from backend.errors import ImageError
 from backend.image_pipeline import Fetched, Wanted, embedded_groups, fetch_image
 from backend.images import ImageFetcher
-from backend.metrics import count_embedded
-from backend.store import Store, insert_new
-from backend.tables import Embedding, ImageSource, Label, Task, TaskImage
+from backend.store import Store
+from backend.tables import Embedding, ImageSource, Label, TaskImage
 from backend.working_copies import WorkingCopies
 
 CHUNK = 256
+
+
 CHUNK_SECONDS = 60.0
+
+
 """Images of a chunk that are not begun by then wait for the next one."""
+
+
 RETRY_AFTER_SECONDS = (30.0, 120.0, 600.0, 3600.0)
 
 
@@ -91,7 +95,7 @@ def embed_chunk(
     for group in embedded_groups(wanted, fetch, embed, workers, progress, known):
         with store.write() as session:
             _remember(session, group.fetched)
-            _keep(session, group.vectors, backbone)
+            add_embeddings(session, group.vectors, backbone)
         progress()
         done += len(group.fetched)
     return done
@@ -113,36 +117,10 @@ def missing_images(
         return list({row[0]: Wanted(*row) for row in session.execute(query)}.values())
 
 
-def embedded_digests(store: Store, digests: Collection[str], backbone: str) -> set[str]:
-    """Which of some images, a chunk at most, have an embedding: bytes that were seen at another
-    address."""
-    here = Embedding.backbone == backbone, Embedding.digest.in_(digests)
-    with store.read() as session:
-        return set(session.scalars(select(Embedding.digest).where(*here)))
-
-
 def remember(store: Store, results: Sequence[Fetched]) -> None:
     """Write down which bytes each source led to, or why to none and when to try again."""
     with store.write() as session:
         _remember(session, results)
-
-
-def keep_embeddings(store: Store, vectors: Mapping[str, NDArray[Any]], backbone: str) -> None:
-    """Keep embeddings by digest; one that is there stays."""
-    with store.write(alone=False) as session:
-        _keep(session, vectors, backbone)
-
-
-def embed_images(
-    store: Store, engine: LocalEngine, images: dict[str, Image], backbone: str
-) -> None:
-    """Embed images by digest and keep the embeddings."""
-    if not images:
-        return
-    began = time.perf_counter()
-    vectors = engine.embed(list(images.values()), backbone)
-    count_embedded(len(images), time.perf_counter() - began)
-    keep_embeddings(store, dict(zip(images, vectors, strict=True)), backbone)
 
 
 def remember_failure(store: Store, source: str, error: ImageError) -> None:
@@ -153,19 +131,6 @@ def remember_failure(store: Store, source: str, error: ImageError) -> None:
 def remember_digest(store: Store, source: str, digest: str) -> None:
     """Write down which bytes a URI led to."""
     remember(store, [Fetched(source, digest, None, None)])
-
-
-def to_bytes(vector: NDArray[Any]) -> bytes:
-    """A vector as little-endian float16."""
-    return vector.astype("<f2").tobytes()
-
-
-def from_bytes(vectors: Sequence[bytes]) -> NDArray[Any]:
-    """Vectors kept by :func:`to_bytes` as (n, width) float16; (0, 0) for none."""
-    if not vectors:
-        return np.zeros((0, 0), dtype=np.float16)
-    flat = np.frombuffer(b"".join(vectors), dtype="<f2")
-    return flat.reshape(len(vectors), -1).astype(np.float16, copy=False)
 
 
 def count_images(session: Session, project_id: int, backbone: str | None) -> PoolCounts:
@@ -198,50 +163,6 @@ def lacks_embeddings(session: Session, project_id: int, backbone: str) -> bool:
         .where(TaskImage.project_id == project_id, _untouched(backbone))
     )
     return session.scalar(query.limit(1)) is not None
-
-
-def failed_images(session: Session, project_id: int, limit: int = 100) -> list[tuple[int, str]]:
-    """Tasks whose image cannot be had, with the reason."""
-    query = (
-        select(TaskImage.task_id, ImageSource.failure)
-        .join(ImageSource, ImageSource.source == TaskImage.source)
-        .where(
-            TaskImage.project_id == project_id,
-            ImageSource.digest.is_(None),
-            ImageSource.failure != "",
-        )
-        .order_by(TaskImage.task_id)
-        .limit(limit)
-    )
-    return [(task_id, failure) for task_id, failure in session.execute(query)]
-
-
-def broken_tasks(session: Session, project_id: int) -> set[int]:
-    """Tasks that have no image at all, or only images that cannot be had."""
-    pending_or_ready = (
-        select(TaskImage.task_id)
-        .outerjoin(ImageSource, ImageSource.source == TaskImage.source)
-        .where(
-            TaskImage.project_id == project_id,
-            ImageSource.source.is_(None)
-            | ImageSource.digest.is_not(None)
-            | (ImageSource.failure == ""),
-        )
-    )
-    return set(
-        session.scalars(
-            select(Task.id).where(Task.project_id == project_id, Task.id.not_in(pending_or_ready))
-        )
-    )
-
-
-def next_retry(session: Session, project_id: int) -> float | None:
-    """When the next image is tried again."""
-    return session.scalar(
-        select(func.min(ImageSource.retry_at))
-        .join(TaskImage, TaskImage.source == ImageSource.source)
-        .where(TaskImage.project_id == project_id, ImageSource.digest.is_(None))
-    )
 
 
 def _untouched(backbone: str) -> ColumnElement[bool]:
@@ -307,25 +228,7 @@ def _remember(session: Session, results: Sequence[Fetched]) -> None:
         row.retry_at = _retry_at(result.error, row.attempts)
 
 
-def _keep(session: Session, vectors: Mapping[str, NDArray[Any]], backbone: str) -> None:
-    rows = [
-        {"digest": digest, "backbone": backbone, "vector": to_bytes(vector)}
-        for digest, vector in sorted(vectors.items(), key=itemgetter(0))
-    ]
-    insert_new(session, Embedding, rows)
-
-
 def _retry_at(error: ImageError | None, attempts: int) -> float | None:
     if error is None or not error.retry:
         return None
     return clock.now() + RETRY_AFTER_SECONDS[min(attempts, len(RETRY_AFTER_SECONDS)) - 1]
-
-
-def forget_failures(session: Session, project_id: int) -> None:
-    """Try every broken image of a project again."""
-    sources = select(TaskImage.source).where(TaskImage.project_id == project_id)
-    session.execute(
-        update(ImageSource)
-        .where(ImageSource.source.in_(sources), ImageSource.digest.is_(None))
-        .values(failure="", retry_at=None, attempts=0)
-    )

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.pool import PoolCounts, count_images, failed_images
+from backend.broken_images import failed_images
+from backend.pool import PoolCounts, count_images
 from backend.tables import ImageGroup
 
 LONG_SECONDS = 0.5

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from backend.pool import from_bytes
+from backend.embedding_rows import from_bytes
 from backend.tables import Embedding, ImageSource, TaskImage
 from model.head import power_normalise
 from model.pool_prior import MOST_IMAGES, PoolPrior

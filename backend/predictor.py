@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from backend import serving_reads
 from backend.champion import Champions
 from backend.deadline import time_limit
+from backend.embedding_rows import embed_images
 from backend.engine import LocalEngine
 from backend.errors import ImageError, LabelConfigError
 from backend.images import ImageFetcher
@@ -24,7 +25,7 @@ from backend.log_context import carried
 from backend.metrics import EMBEDDING_LOOKUPS, PREDICTIONS
 from backend.orders import RANDOM, measure_of, place_tasks
 from backend.payloads import PredictTask
-from backend.pool import embed_images, remember_digest, remember_failure
+from backend.pool import remember_digest, remember_failure
 from backend.predictions import (
     Prediction,
     missing_image_prediction,

@@ -23,7 +23,7 @@ from backend.labels import Annotation
 from backend.labelstudio_projects import batched_lists
 from backend.tables import AutoLabel, AutoRun, Label, Task
 from backend.task_rows import AGREED
-from model.risk import contradicted, error_bound
+from model.error_bounds import contradicted, error_bound
 
 ACCEPTING, DONE, PAUSED, UNDONE = "accepting", "done", "paused", "undone"
 LIVE = (ACCEPTING, DONE)

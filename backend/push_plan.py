@@ -15,11 +15,11 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from backend.arrays import read_floats
+from backend.broken_images import broken_tasks
 from backend.groups import groups_of_tasks, known_images, known_task_ids
 from backend.label_config import Control
 from backend.offers import turned_tasks
 from backend.orders import RANDOM, measure_of, place_tasks, places_of
-from backend.pool import broken_tasks
 from backend.predictions import (
     Embeddings,
     Prediction,

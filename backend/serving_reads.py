@@ -16,7 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, and_, bindparam, select
 
-from backend.pool import from_bytes
+from backend.embedding_rows import from_bytes
 from backend.promises import LIVE
 from backend.tables import (
     AutoLabel,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import insert
 
-from backend.pool import to_bytes
+from backend.embedding_rows import to_bytes
 from backend.store import Store
 from backend.tables import Embedding, ImageSource
 from backend.task_rows import source_key

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
 
+from model.error_bounds import error_bound
 from model.errors import ArgumentError
 from model.metrics import wilson_interval
-from model.risk import error_bound
 
 Verdict = Literal["follows", "opposes", "no difference seen", "cannot tell yet"]
 
@@ -55,8 +55,8 @@ def exact_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float,
     """Two-sided interval for a share of which ``count`` of ``n`` were seen, within [0, 1].
 
     Clopper and Pearson, *The Use of Confidence or Fiducial Limits* (1934): each end leaves half of
-    1 - ``confidence``, by :func:`model.risk.error_bound`. (0, 1) when ``n`` is 0. ArgumentError
-    when ``count`` is not in 0..n or ``confidence`` not in (0, 1).
+    1 - ``confidence``, by :func:`model.error_bounds.error_bound`. (0, 1) when ``n`` is 0.
+    ArgumentError when ``count`` is not in 0..n or ``confidence`` not in (0, 1).
     """
     one_sided = (1 + confidence) / 2
     high = error_bound(count, n, one_sided)

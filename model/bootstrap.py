@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from model.checks import inner_share
 from model.errors import ArgumentError
 
 Array = NDArray[np.float64]
@@ -45,8 +46,7 @@ def percentile_interval(values: Array, confidence: float = 0.95) -> tuple[float,
     Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), eq. 13.5. ArgumentError when
     no value is left, or ``confidence`` is not in (0, 1).
     """
-    if not 0 < confidence < 1:
-        raise ArgumentError(f"confidence is {confidence!r}; (0, 1) is allowed.")
+    inner_share("confidence", confidence)
     kept = values[~np.isnan(values)]
     if kept.size == 0:
         raise ArgumentError(f"values has {values.size} draws, none of which is a number.")

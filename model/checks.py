@@ -142,3 +142,10 @@ def share(name: str, value: float, *, above_zero: bool = False) -> float:
         allowed = "(0, 1]" if above_zero else "[0, 1]"
         raise ArgumentError(f"{name} is {value!r}; {allowed} is allowed.")
     return float(value)
+
+
+def inner_share(name: str, value: float) -> float:
+    """``value`` as a number in (0, 1)."""
+    if not 0 < value < 1:
+        raise ArgumentError(f"{name} is {value!r}; (0, 1) is allowed.")
+    return float(value)

@@ -263,8 +263,7 @@ def _confusion(rows: _Rows, multiple: bool) -> list[Any] | None:
     else:
         said = rows.said.argmax(axis=1)
         counted = confusion_matrix(rows.targets, said, labels=np.arange(k))
-    matrix: list[Any] = counted.astype(int).tolist()
-    return matrix
+    return list(counted.astype(int).tolist())
 
 
 def _proportion(right: Flags, groups: NDArray[np.int64]) -> Number:

@@ -12,6 +12,7 @@ from model.checks import (
     class_flags,
     class_positions,
     finite_matrix,
+    inner_share,
     probability_matrix,
     row_flags,
     whole_numbers,
@@ -85,8 +86,7 @@ def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple
     """
     if n < 0 or not 0 <= correct <= n:
         raise ArgumentError(f"correct is {correct!r} of n {n!r}; 0 <= correct <= n is needed.")
-    if not 0 < confidence < 1:
-        raise ArgumentError(f"confidence is {confidence!r}; (0, 1) is allowed.")
+    inner_share("confidence", confidence)
     if n == 0:
         return 0.0, 1.0
     z = float(ndtri(0.5 + confidence / 2))

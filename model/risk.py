@@ -36,15 +36,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaincc, betaincinv, betaln, gammaln
+from scipy.special import betainc, gammaln
 
-from model.checks import row_flags, whole_numbers
+from model.checks import inner_share, row_flags, whole_numbers
+from model.error_bounds import error_bound
 from model.errors import ArgumentError
 from model.plurals import counted
 
 STEPS = 50
+
+
 """Thresholds tried: the most confident 2% of all images, 4%, and so on."""
+
+
 _MOST_LABELS = 1_000_000
+
 
 Array = NDArray[np.float64]
 
@@ -72,28 +78,6 @@ class Promise:
     reason: str
 
 
-def error_bound(errors: int, labels: int, confidence: float = 0.95) -> float:
-    """Upper bound for a share of wrong ones, of which ``errors`` of ``labels`` were seen.
-
-    Clopper and Pearson, *The Use of Confidence or Fiducial Limits* (1934), one-sided: the share at
-    which so few errors or fewer have a chance of 1 - ``confidence``. With no error it is
-    1 - (1 - confidence)^(1/labels). 1 without labels. ArgumentError when the counts do not fit.
-    """
-    _check_counts(errors, labels)
-    inside = _inside("confidence", confidence)
-    return 1.0 if errors == labels else float(betaincinv(errors + 1, labels - errors, inside))
-
-
-def clean_labels(max_error: float, confidence: float = 0.95) -> int:
-    """How many labels without an error it takes to bound the share of wrong ones by ``max_error``.
-
-    The least n with (1 - max_error)^n <= 1 - confidence: 149 for 2%, 59 for 5%, at 95%. A pool that
-    is not many times larger takes more. ArgumentError when either is outside (0, 1).
-    """
-    limit = math.log1p(-_inside("confidence", confidence))
-    return math.ceil(limit / math.log1p(-_inside("max_error", max_error)))
-
-
 def choose_threshold(
     confidence_of_audit: ArrayLike,
     right: ArrayLike,
@@ -114,8 +98,8 @@ def choose_threshold(
     """
     audit, others = _probabilities(confidence_of_audit), _probabilities(confidence_of_others)
     wrong = ~row_flags("right", right, length=audit.size)
-    alpha = 1 - _inside("confidence", confidence)
-    _inside("max_error", max_error)
+    alpha = 1 - inner_share("confidence", confidence)
+    inner_share("max_error", max_error)
     if not others.size:
         return _refused(_Test(1.0, 0, 0, 0, 1), None, confidence, "There is no image to accept.")
     passed: _Test | None = None
@@ -158,7 +142,7 @@ def choose_per_class(
     theirs = whole_numbers("predicted_of_others", predicted_of_others, length=others.size)
     if classes < 1:
         raise ArgumentError(f"classes is {classes!r}; 1 or more is needed.")
-    each = 1 - (1 - _inside("confidence", confidence)) / classes
+    each = 1 - (1 - inner_share("confidence", confidence)) / classes
 
     def of_class(c: int) -> Promise:
         rows = mine == c
@@ -167,30 +151,6 @@ def choose_per_class(
         )
 
     return [of_class(c) for c in range(classes)]
-
-
-def contradicted(errors: int, labels: int, max_error: float, confidence: float = 0.95) -> bool:
-    """Whether checks show that more than ``max_error`` are wrong: ``errors`` of ``labels`` are.
-
-    It may be asked after every label: where at most ``max_error`` are wrong, it ever says so with a
-    chance of at most 1 - ``confidence``, while a binomial test asked as often would err in one of
-    four. With m = ``max_error``, e errors and r right ones, the mean over q in (m, 1), of density
-    proportional to 1/sqrt(q), of the likelihood ratio
-
-        (q / m)^e ((1 - q) / (1 - m))^r
-
-    is a supermartingale that begins at 1 wherever the true share is at most m, so it ever reaches
-    1 / (1 - confidence) with that chance at most (Ville 1939; Robbins, *Statistical Methods Related
-    to the Law of the Iterated Logarithm*, 1970). ArgumentError when the counts do not fit.
-    """
-    _check_counts(errors, labels)
-    limit, m = 1 - _inside("confidence", confidence), _inside("max_error", max_error)
-    if not errors:
-        return False
-    a, b = errors + 0.5, labels - errors + 1.0
-    mean = betaincc(a, b, m) * 0.5 / (1 - math.sqrt(m))
-    ratio = betaln(a, b) - errors * math.log(m) - (labels - errors) * math.log1p(-m)
-    return bool(mean > 0 and ratio + math.log(mean) >= -math.log(limit))
 
 
 @dataclass(frozen=True)
@@ -318,14 +278,3 @@ def _probabilities(values: ArrayLike) -> Array:
     if found.ndim != 1 or not ((found >= 0) & (found <= 1 + 1e-6)).all():
         raise ArgumentError(f"confidence has shape {found.shape}; (n,) in [0, 1] is needed.")
     return np.minimum(found, 1.0)
-
-
-def _check_counts(errors: int, labels: int) -> None:
-    if not 0 <= errors <= labels:
-        raise ArgumentError(f"errors is {errors!r} of labels {labels!r}; 0 <= errors <= labels.")
-
-
-def _inside(name: str, value: float) -> float:
-    if not 0 < value < 1:
-        raise ArgumentError(f"{name} is {value!r}; (0, 1) is allowed.")
-    return float(value)

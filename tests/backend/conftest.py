@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from numpy.typing import NDArray
 
-from backend.pool import to_bytes
+from backend.embedding_rows import to_bytes
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Embedding, ImageGroup, ImageSource, Label, Project, Task, TaskImage

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from backend.champion import Champions
+from backend.embedding_rows import to_bytes
 from backend.engine import LocalEngine
 from backend.explainer import Explainer
-from backend.pool import to_bytes
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Embedding, ImageGroup, ImageSource, Task, TaskImage

@@ -14,8 +14,8 @@ import torch
 import torchvision
 from PIL import Image
 
+from backend.embedding_rows import to_bytes
 from backend.engine import LocalEngine
-from backend.pool import to_bytes
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Embedding, ImageSource

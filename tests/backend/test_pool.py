@@ -11,16 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from backend.broken_images import failed_images
+from backend.embedding_rows import from_bytes, to_bytes
 from backend.engine import LocalEngine
 from backend.images import ImageFetcher
-from backend.pool import (
-    count_images,
-    embed_chunk,
-    failed_images,
-    first_missing,
-    from_bytes,
-    to_bytes,
-)
+from backend.pool import count_images, embed_chunk, first_missing
 from backend.settings import Settings
 from backend.tables import Embedding, ImageSource, TaskImage
 from backend.task_rows import source_key

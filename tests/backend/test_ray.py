@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import select
 
+from backend.embedding_rows import from_bytes
 from backend.engine import LocalEngine, make_engine
 from backend.errors import EngineError, SettingsError
 from backend.finetune_files import PROGRESS, Progress, read
 from backend.images import ImageFetcher
-from backend.pool import embed_chunk, from_bytes
+from backend.pool import embed_chunk
 from backend.ray_embedding import Copies
 from backend.ray_engine import RayEngine
 from backend.ray_training import Cluster, finetune_on_ray

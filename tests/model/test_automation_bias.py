@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from model.automation_bias import difference_interval, differing, exact_interval, swayed
+from model.error_bounds import error_bound
 from model.errors import ArgumentError
-from model.risk import error_bound
 
 counts = st.integers(0, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
