@@ -7,8 +7,6 @@ updated last. The order in which annotations arrive does not matter.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -134,17 +132,6 @@ def votes_of(annotation: Annotation, controls: Sequence[Control]) -> dict[str, t
     """What an annotation ticks, by control name; controls that it says nothing about are left
     out."""
     return {c.name: vote for c in controls if (vote := _vote(annotation, c)) is not None}
-
-
-def labels_digest(labels: Mapping[int, Mapping[str, Label]]) -> str:
-    """SHA-256 of all agreed labels, task id -> control name -> label, in no particular order."""
-    agreed = sorted(
-        (task, label.control, sorted(label.choices))
-        for task, by_control in labels.items()
-        for label in by_control.values()
-        if label.status == "agreed"
-    )
-    return hashlib.sha256(json.dumps(agreed, separators=(",", ":")).encode()).hexdigest()
 
 
 def _identifier(value: object) -> int | None:

@@ -22,16 +22,6 @@ def error_bound(errors: int, labels: int, confidence: float = 0.95) -> float:
     return 1.0 if errors == labels else float(betaincinv(errors + 1, labels - errors, inside))
 
 
-def clean_labels(max_error: float, confidence: float = 0.95) -> int:
-    """How many labels without an error it takes to bound the share of wrong ones by ``max_error``.
-
-    The least n with (1 - max_error)^n <= 1 - confidence: 149 for 2%, 59 for 5%, at 95%. A pool that
-    is not many times larger takes more. ArgumentError when either is outside (0, 1).
-    """
-    limit = math.log1p(-inner_share("confidence", confidence))
-    return math.ceil(limit / math.log1p(-inner_share("max_error", max_error)))
-
-
 def contradicted(errors: int, labels: int, max_error: float, confidence: float = 0.95) -> bool:
     """Whether checks show that more than ``max_error`` are wrong: ``errors`` of ``labels`` are.
 

@@ -14,7 +14,6 @@ from backend.labels import (
     Annotation,
     Label,
     labelled_at,
-    labels_digest,
     parse_annotation,
     task_labels,
 )
@@ -232,18 +231,6 @@ def test_a_task_is_labelled_when_the_first_annotation_is_made():
     assert labelled_at([]) is None
 
 
-def test_the_digest_is_of_agreed_labels_in_any_order():
-    cat = Label("label", "agreed", ("cat",), 1, "")
-    tags = Label("tags", "agreed", ("a", "b"), 1, "")
-    tied = Label("label", "tied", ("cat", "dog"), 2, "x")
-    digest = labels_digest({1: {"label": cat, "tags": tags}, 2: {"label": tied}})
-    same = {3: {}, 1: {"tags": replace(tags, choices=("b", "a"), votes=2), "label": cat}}
-    assert labels_digest(same) == digest
-    other = [{1: {"label": cat}}, {2: {"label": cat, "tags": tags}}, {1: {"label": cat}, 2: {}}]
-    assert digest not in map(labels_digest, other)
-    assert labels_digest(other[0]) == labels_digest(other[2])
-
-
 RESULTS = st.lists(
     st.builds(
         item,
@@ -342,4 +329,3 @@ PAYLOADS = st.fixed_dictionaries(
 def test_any_payload_is_survived(payloads):
     labels = task_labels([parse_annotation(payload) for payload in payloads], BOTH)
     assert all(label.votes >= 1 for label in labels.values())
-    assert len(labels_digest({1: labels})) == 64

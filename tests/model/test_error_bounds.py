@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import betainc
 
-from model.error_bounds import clean_labels, contradicted, error_bound
+from model.error_bounds import contradicted, error_bound
 from model.errors import ArgumentError
 
 
@@ -34,15 +34,6 @@ def test_bound_is_where_so_few_errors_have_that_chance(
     bound = error_bound(errors, n, confidence)
     assert at_most(errors, n, bound) == pytest.approx(1 - confidence, abs=1e-9)
     assert error_bound(n, n, confidence) == 1
-
-
-@pytest.mark.parametrize(
-    ("share", "confidence", "n"),
-    [(0.02, 0.95, 149), (0.05, 0.95, 59), (0.02, 0.99, 228), (0.1, 0.9, 22), (0.5, 0.5, 1)],
-)
-def test_labels_without_an_error(share: float, confidence: float, n: int) -> None:
-    assert clean_labels(share, confidence) == n
-    assert (1 - share) ** n <= 1 - confidence + 1e-12 < (1 - share) ** (n - 1) + 1e-12
 
 
 def mean_ratio(errors: int, labels: int, share: float) -> float:
@@ -110,4 +101,4 @@ def test_counts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ArgumentError, match="confidence"):
         error_bound(1, 2, 1.0)
     with pytest.raises(ArgumentError, match="max_error"):
-        clean_labels(0.0)
+        contradicted(1, 2, 0.0)

@@ -7,7 +7,6 @@ from math import comb
 import numpy as np
 import pytest
 
-from model.error_bounds import clean_labels
 from model.errors import ArgumentError
 from model.risk import choose_per_class, choose_threshold
 
@@ -148,7 +147,8 @@ def test_each_class_has_a_threshold_of_its_own() -> None:
     assert found[1].errors == n
     assert found[2].labels == 0
     assert found[2].more is not None
-    assert found[2].more >= clean_labels(0.05, 1 - 0.05 / 3)
+    # So many clean labels bound 5% in a pool without an end: 0.95^n <= 0.05 / 3.
+    assert found[2].more >= 80
 
 
 @pytest.mark.parametrize(
