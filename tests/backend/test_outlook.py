@@ -85,7 +85,7 @@ def test_the_forecast_is_made_from_the_versions_on_the_same_network(
     # Of the first two versions nothing can be told.
     early = ahead(tables, goal, 3)["forecasts"]["label"]
     assert early["outlook"] == "cannot tell yet"
-    assert early["sentence"].endswith("at least 1 more versions with new labels are needed.")
+    assert early["sentence"].endswith("at least 1 more version with new labels is needed.")
 
 
 def leaning(*columns: int) -> Head:
