@@ -120,15 +120,21 @@ def as_they_come(
 
 
 def fetch_image(fetcher: ImageFetcher, copies: WorkingCopies, wanted: Wanted) -> Fetched:
-    """The image from its working copy, or else from its address."""
+    """The image, or why it cannot be had."""
     try:
-        if wanted.digest is not None and copies.has(wanted.digest):
-            return Fetched(wanted.source, wanted.digest, copies.open(wanted.digest), None)
-        digest, image = fetcher.fetch_image(wanted.uri, wanted.task_id)
-        return Fetched(wanted.source, digest, image, None)
+        digest, image = open_image(fetcher, copies, wanted)
     except ImageError as error:
         log.warning("task %d: no image: %s", wanted.task_id, error)
         return Fetched(wanted.source, None, None, error)
+    return Fetched(wanted.source, digest, image, None)
+
+
+def open_image(fetcher: ImageFetcher, copies: WorkingCopies, wanted: Wanted) -> tuple[str, Image]:
+    """Digest and picture, from the working copy, or else from the address. ImageError where it
+    cannot be had."""
+    if wanted.digest is not None and copies.has(wanted.digest):
+        return wanted.digest, copies.open(wanted.digest)
+    return fetcher.fetch_image(wanted.uri, wanted.task_id)
 
 
 def _grouped(

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from textwrap import shorten
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape
@@ -29,6 +30,7 @@ HELPERS = frozenset({"filter"})
 """Tags that point at a control and help people to use it; they store nothing."""
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
+CONFIGS_KEPT = 16
 EXAMPLE = (
     '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
     '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
@@ -78,6 +80,19 @@ class LabelConfig:
 
 class _LeftAloneError(Exception):
     """Why a tag is no control."""
+
+
+def readable_controls(text: str) -> tuple[Control, ...]:
+    """The controls to learn; none while the config has none or cannot be read."""
+    try:
+        return _parsed(text).controls
+    except LabelConfigError:
+        return ()
+
+
+@lru_cache(maxsize=CONFIGS_KEPT)
+def _parsed(text: str) -> LabelConfig:
+    return parse_label_config(text)
 
 
 def parse_label_config(xml: str) -> LabelConfig:

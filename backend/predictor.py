@@ -7,7 +7,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from PIL.Image import Image
@@ -18,9 +17,10 @@ from backend.champion import Champions
 from backend.deadline import time_limit
 from backend.embedding_rows import embed_images
 from backend.engine import LocalEngine
-from backend.errors import ImageError, LabelConfigError
+from backend.errors import ImageError
+from backend.image_pipeline import Wanted, open_image
 from backend.images import ImageFetcher
-from backend.label_config import Control, parse_label_config
+from backend.label_config import Control, readable_controls
 from backend.log_context import carried
 from backend.metrics import EMBEDDING_LOOKUPS, PREDICTIONS
 from backend.orders import RANDOM, measure_of, place_tasks
@@ -44,7 +44,6 @@ from model.errors import TiebreakError
 log = logging.getLogger(__name__)
 
 BATCH = 64
-CONFIGS_KEPT = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ class Predictor:
     ) -> _Asked:
         number, kept_config = read_project(rows, project_id)
         artifact = self._champions.load(project_id, number)
-        controls = _controls(label_config or kept_config)
+        controls = readable_controls(label_config or kept_config)
         version = artifact.version if artifact else 0
         return _Asked(
             project_id,
@@ -120,8 +119,8 @@ class Predictor:
         uris = {uri for found in asked.uris for uri in found.values()}
         return read_images(rows, asked.project_id, uris, backbone)
 
-    def _missing(self, asked: _Asked, images: Mapping[str, KnownImage]) -> dict[str, int]:
-        """Address → task, of the images that must be embedded first."""
+    def _missing(self, asked: _Asked, images: Mapping[str, KnownImage]) -> dict[str, Wanted]:
+        """By address, the images that must be embedded first."""
         if asked.artifact is None:
             return {}
         task_of = {
@@ -130,7 +129,7 @@ class Predictor:
             for uri in found.values()
         }
         missing = {
-            uri: number
+            uri: Wanted(source_key(uri), uri, number, images[uri].digest if uri in images else None)
             for uri, number in task_of.items()
             if uri not in images or images[uri].vector is None
         }
@@ -228,10 +227,10 @@ class Predictor:
             places |= read_pushed(rows, asked.project_id, order, list(own))
         return {position: places[numbers[position]] for position in said}
 
-    def _embed_missing(self, asked: _Asked, missing: Mapping[str, int]) -> None:
+    def _embed_missing(self, asked: _Asked, missing: Mapping[str, Wanted]) -> None:
         """Fetch and embed images for as long as a caller waits."""
         assert asked.artifact is not None
-        backbone, uris = asked.artifact.backbone, list(missing)
+        backbone, wanted = asked.artifact.backbone, list(missing.values())
         try:
             if not self._engine.can_embed(backbone):
                 log.warning(
@@ -242,50 +241,39 @@ class Predictor:
                 )
                 return
             deadline = time.monotonic() + self._settings.predict_seconds
-            for start in range(0, len(uris), BATCH):
+            for start in range(0, len(wanted), BATCH):
                 if time.monotonic() > deadline:
-                    log.warning("%d images were left out: no time was left", len(uris) - start)
+                    log.warning("%d images were left out: no time was left", len(wanted) - start)
                     break
-                self._embed(uris[start : start + BATCH], missing, backbone, deadline)
+                self._embed(wanted[start : start + BATCH], backbone, deadline)
         except TiebreakError as error:
             # A full disk, too: what is known is answered.
             log.error("no new image can be embedded: %s", error)
 
-    def _embed(
-        self, uris: Sequence[str], task_of: Mapping[str, int], backbone: str, deadline: float
-    ) -> None:
+    def _embed(self, wanted: Sequence[Wanted], backbone: str, deadline: float) -> None:
         """Fetch and embed what can be had until ``deadline``, in monotonic seconds."""
 
-        def fetch(uri: str) -> tuple[str, Image] | None:
+        def fetch(each: Wanted) -> tuple[str, Image] | None:
             try:
                 with time_limit(deadline - time.monotonic()):
-                    digest, image = self._fetcher.fetch_image(uri, task_of[uri])
+                    digest, image = open_image(self._fetcher, self._fetcher.copies, each)
             except ImageError as error:
                 if error.retry and time.monotonic() >= deadline:
-                    log.warning("task %d is left out: no time was left", task_of[uri])
+                    log.warning("task %d is left out: no time was left", each.task_id)
                     return None  # which says nothing of the image
-                log.warning("task %d: no image: %s", task_of[uri], error)
-                remember_failure(self._store, source_key(uri), error)
+                log.warning("task %d: no image: %s", each.task_id, error)
+                # An image that was had before may still be learned from: that it cannot be had
+                # again is for the trainer to write down.
+                if each.digest is None:
+                    remember_failure(self._store, each.source, error)
                 return None
-            remember_digest(self._store, source_key(uri), digest)
+            if digest != each.digest:
+                remember_digest(self._store, each.source, digest)
             return digest, image
 
         with ThreadPoolExecutor(self._settings.image_workers) as threads:
-            images = dict(pair for pair in threads.map(carried(fetch), uris) if pair is not None)
+            images = dict(pair for pair in threads.map(carried(fetch), wanted) if pair is not None)
         embed_images(self._store, self._engine, images, backbone)
-
-
-def _controls(label_config: str) -> tuple[Control, ...]:
-    """The controls of a config; none while it has none or cannot be read."""
-    try:
-        return _parsed(label_config)
-    except LabelConfigError:
-        return ()
-
-
-@lru_cache(maxsize=CONFIGS_KEPT)
-def _parsed(label_config: str) -> tuple[Control, ...]:
-    return parse_label_config(label_config).controls
 
 
 def _source(

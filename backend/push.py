@@ -151,23 +151,19 @@ def recover_push(
     store: Store, client: LabelStudio, leases: Leases, project_id: int, version: int
 ) -> None:
     """After a push that was not seen to end, or a promotion by hand: write down what Label Studio
-    really holds of the last order of a version."""
+    really holds of the last order of a version, and what it does not: a prediction that was to be
+    replaced may be deleted, and its successor never have come."""
     with store.read() as session:
         order = newest_order(session, project_id, version)
     name, number = (order.name, order.number) if order else (order_name(version, 0), 0)
     held, places = client.tasks_with_version(project_id, name), places_of(order)
     with store.write() as session:
         leases.check(session, project_id)
+        known, claimed = _written_down(session, project_id, (version, number))
         rows = [
-            {
-                "project_id": project_id,
-                "id": task_id,
-                "pushed_version": version,
-                "pushed_order": number,
-                "pushed_score": places.get(task_id),
-            }
-            for task_id in _not_written_down(session, project_id, held, (version, number))
-        ]
+            _carrying(project_id, task_id, version, number, places.get(task_id))
+            for task_id in (held & known) - claimed
+        ] + [_carrying(project_id, task_id, None, None, None) for task_id in claimed - held]
         if rows:
             session.execute(update(Task), rows)
         recover_sending(session, project_id, version, number, held)
@@ -236,11 +232,25 @@ def _settle(session: Session, project_id: int, version: int) -> bool:
     return not project.pushing
 
 
-def _not_written_down(
-    session: Session, project_id: int, held: set[int], pushed: tuple[int, int]
-) -> list[int]:
-    """Those of the tasks whose rows do not say yet that they carry this order of this version."""
+def _written_down(
+    session: Session, project_id: int, pushed: tuple[int, int]
+) -> tuple[set[int], set[int]]:
+    """The tasks of a project, and those of them whose rows say that they carry this order of this
+    version."""
     rows = session.execute(
         select(Task.id, Task.pushed_version, Task.pushed_order).where(Task.project_id == project_id)
-    )
-    return [task_id for task_id, *before in rows if task_id in held and tuple(before) != pushed]
+    ).all()
+    known = {task_id for task_id, *_ in rows}
+    return known, {task_id for task_id, *before in rows if tuple(before) == pushed}
+
+
+def _carrying(
+    project_id: int, task_id: int, version: int | None, order: int | None, score: float | None
+) -> dict[str, int | float | None]:
+    return {
+        "project_id": project_id,
+        "id": task_id,
+        "pushed_version": version,
+        "pushed_order": order,
+        "pushed_score": score,
+    }

@@ -103,11 +103,13 @@ _CHECKS = (
 class KnownImage:
     """What is known of an image address.
 
+    ``digest``  of its bytes; None where it was never fetched, or cannot be had
     ``leader``  digest of the image that leads its group; its own without a group; None without one
     ``vector``  (width,) float16 by the network that was asked for, None where there is none
     ``broken``  it cannot be had
     """
 
+    digest: str | None
     leader: str | None
     vector: NDArray[Any] | None
     broken: bool
@@ -133,6 +135,7 @@ def read_images(
         }
         for source, digest, failure, vector, leader in rows.execute(_IMAGES, given):
             found[by_key[source]] = KnownImage(
+                digest,
                 leader or digest,
                 None if vector is None else from_bytes([vector])[0],
                 digest is None and failure != "",

@@ -22,7 +22,7 @@ from backend import clock, labelstudio
 from backend.arrays import read_ints
 from backend.errors import LabelConfigError, LabelStudioNotFound
 from backend.first_answers import write_first_answers
-from backend.label_config import Control, parse_label_config
+from backend.label_config import Control, parse_label_config, readable_controls
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.promises import note_standing
@@ -59,10 +59,7 @@ class SyncReport:
 
 def controls_of(project: Project) -> tuple[Control, ...]:
     """The controls to learn; empty while the config has none or cannot be read."""
-    try:
-        return parse_label_config(project.label_config).controls
-    except LabelConfigError:
-        return ()
+    return readable_controls(project.label_config)
 
 
 def unfenced(session: Session) -> None:

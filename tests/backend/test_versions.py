@@ -305,6 +305,25 @@ def test_after_a_rollback_only_what_came_since_is_pushed(
     assert keeper.orders_by == learned.project().served == "v1"
 
 
+def test_what_label_studio_lost_is_pushed_again(
+    learned: Tables,
+    store: Store,
+    keeper_client: LabelStudio,
+    keeper: PredictionKeeper,
+    leases: Leases,
+    settings: Settings,
+) -> None:
+    _push(learned, keeper_client, leases, settings, plan(learned, settings))
+    assert plan(learned, settings).predictions == []
+    # Deleted to be replaced, by a trainer that was killed before it sent the new one.
+    keeper.held.remove((40, "v2"))
+    recover_push(store, keeper_client, leases, 1, 2)
+    more = plan(learned, settings)
+    assert [task_id for task_id, _ in more.predictions] == [40]
+    _push(learned, keeper_client, leases, settings, more)
+    assert sorted(task for task, _ in keeper.held) == list(range(31, 61))
+
+
 def test_a_plan_made_before_a_rollback_sends_nothing(
     learned: Tables,
     store: Store,
