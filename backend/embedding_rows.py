@@ -14,17 +14,22 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.engine import LocalEngine
+from backend.labelstudio_projects import batched_lists
 from backend.metrics import count_embedded
 from backend.store import Store, insert_new
 from backend.tables import Embedding
 
+SQL_SLICE = 500
+
 
 def embedded_digests(store: Store, digests: Collection[str], backbone: str) -> set[str]:
-    """Which of some images, a chunk at most, have an embedding: bytes that were seen at another
-    address."""
-    here = Embedding.backbone == backbone, Embedding.digest.in_(digests)
+    """Which of some images have an embedding: bytes that were seen at another address."""
+    found: set[str] = set()
     with store.read() as session:
-        return set(session.scalars(select(Embedding.digest).where(*here)))
+        for some in batched_lists(list(digests), SQL_SLICE):
+            here = Embedding.backbone == backbone, Embedding.digest.in_(some)
+            found.update(session.scalars(select(Embedding.digest).where(*here)))
+    return found
 
 
 def add_embeddings(session: Session, vectors: Mapping[str, NDArray[Any]], backbone: str) -> None:

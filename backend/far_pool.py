@@ -1,8 +1,8 @@
 """The next images of a project, fetched here and embedded on other machines.
 
-Working copies are made as for the engine of this process, by the same rules. What comes back is
-committed as it comes, so that a killed trainer, or a cluster that is gone, loses what was on its
-way and nothing else.
+Working copies are made as for the engine of this process, by the same rules. What was fetched is
+written down in small groups, and what comes back is committed as it comes, so that a killed
+trainer, or a cluster that is gone, loses what was on its way and nothing else.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from backend.embedding_rows import embedded_digests, keep_embeddings
 from backend.engine import Embedded, FarEngine
 from backend.errors import ImageError
-from backend.image_pipeline import Fetched, Wanted
+from backend.image_pipeline import GROUP, Fetched, Wanted, as_they_come
 from backend.images import ImageFetcher
-from backend.log_context import carried
 from backend.metrics import count_embedded
 from backend.pool import CHUNK_SECONDS, missing_images, remember, remember_failure
 from backend.store import Store
@@ -76,13 +74,18 @@ class FarPool:
                 log.warning("task %d: no image: %s", image.task_id, error)
                 return Fetched(image.source, None, None, error)
 
-        kept = []
-        with ThreadPoolExecutor(self.workers) as threads:
-            for found in threads.map(carried(keep), wanted):
+        kept: list[Fetched] = []
+        written = 0
+        try:
+            for found in as_they_come(keep, wanted, self.workers):
                 self.progress()
                 if found is not None:
                     kept.append(found)
-        remember(self.store, kept)
+                if len(kept) - written >= GROUP:
+                    remember(self.store, kept[written:])
+                    written = len(kept)
+        finally:
+            remember(self.store, kept[written:])
         return kept
 
     def _commit(self, part: Embedded, backbone: str, sources: dict[str, str]) -> None:

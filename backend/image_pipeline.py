@@ -24,6 +24,7 @@ from backend.images import ImageFetcher
 from backend.log_context import carried
 from backend.metrics import count_embedded
 from backend.working_copies import WorkingCopies
+from model.errors import TiebreakError
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def embedded_groups(
 
     ``known``: which of some digests need no embedding, since images of the same bytes have one.
     ``embed`` is called by two threads. An error of it, or of ``fetch``, is raised when what came
-    before has been taken.
+    before has been taken, the last group as far as it was gathered.
     """
     with ThreadPoolExecutor(2, "embedding") as threads:
         behind: Future[EmbeddedGroup] | None = None
@@ -141,13 +142,18 @@ def _grouped(
     results: Iterator[Fetched | None], progress: Callable[[], None]
 ) -> Iterator[list[Fetched]]:
     group: list[Fetched] = []
-    for result in results:
-        progress()
-        if result is not None:
-            group.append(result)
-        if len(group) == GROUP:
+    try:
+        for result in results:
+            progress()
+            if result is not None:
+                group.append(result)
+            if len(group) == GROUP:
+                yield group
+                group = []
+    except TiebreakError:
+        if group:
             yield group
-            group = []
+        raise
     if group:
         yield group
 

@@ -24,11 +24,13 @@ from backend.engine import Engine, FarEngine
 from backend.errors import ImageError
 from backend.image_pipeline import Fetched, Wanted, embedded_groups, fetch_image
 from backend.images import ImageFetcher
+from backend.labelstudio_projects import batched_lists
 from backend.store import Store
 from backend.tables import Embedding, ImageSource, Label, TaskImage
 from backend.working_copies import WorkingCopies
 
 CHUNK = 256
+SQL_SLICE = 500
 
 
 CHUNK_SECONDS = 60.0
@@ -214,9 +216,10 @@ def _missing(
 
 
 def _remember(session: Session, results: Sequence[Fetched]) -> None:
-    sources = [result.source for result in results]
-    rows = session.scalars(select(ImageSource).where(ImageSource.source.in_(sources)))
-    known = {row.source: row for row in rows}
+    known: dict[str, ImageSource] = {}
+    for sources in batched_lists([result.source for result in results], SQL_SLICE):
+        rows = session.scalars(select(ImageSource).where(ImageSource.source.in_(sources)))
+        known |= {row.source: row for row in rows}
     for result in results:
         row = known.get(result.source)
         if row is None:
