@@ -18,7 +18,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from backend.errors import ImageError
+from backend.errors import ImageError, NotEnoughMemory
 from backend.flatten import reduced_rgb
 
 LONGEST = 8
@@ -171,7 +171,7 @@ def _damaged(data: bytes, error: Exception) -> ImageError:
 
 def not_enough_memory() -> ImageError:
     """The error of an image that takes more memory than there may be."""
-    return ImageError(
+    return NotEnoughMemory(
         "There is not enough memory to decode the image.",
         retry=False,
         mend="TIEBREAK_IMAGE_DECODE_MEMORY is the limit.",

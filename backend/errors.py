@@ -62,6 +62,10 @@ class ImageError(TiebreakError):
         self.cause = cause
 
 
+class NotEnoughMemory(ImageError):
+    """An image takes more memory than there may be, now; nothing is said of its bytes."""
+
+
 class LabelStudioError(TiebreakError):
     """Label Studio answered with an error.
 

@@ -29,7 +29,7 @@ from typing import Protocol
 from PIL import Image
 
 from backend.decode import decode_image
-from backend.errors import ImageError
+from backend.errors import ImageError, NotEnoughMemory
 from backend.kept_copies import KeptCopies
 from backend.settings import Settings
 from backend.shared_files import SharedFiles, shared_files
@@ -113,8 +113,8 @@ class WorkingCopies:
         """The copy as an RGB picture, loaded whole.
 
         A missing or damaged one raises :class:`ImageError` with ``retry=True``; a damaged one is
-        removed, here and in the bucket, so that fetching the image again mends it.
-        :class:`StorageError` when it is in the bucket alone, and that cannot be had.
+        removed, so that fetching the image again mends it, and where the bucket has a whole one,
+        that is taken. :class:`StorageError` when the bucket is needed, and cannot be had.
         """
         path = self.path(digest)
         if not path.exists() and self._fetched(digest):
@@ -128,23 +128,53 @@ class WorkingCopies:
         except OSError as error:
             raise ImageError(f"{path} cannot be read: {error.strerror}.", retry=True) from None
         try:
-            return decode_image(data, max_pixels=self._max_pixels, side=self._side)
+            return self._decoded(data)
+        except NotEnoughMemory:
+            raise
         except ImageError as error:
             path.unlink(missing_ok=True)
-            if self._shared is not None:
-                self._shared.remove([_key(digest)])
+            image = self._of_the_bucket(digest)
+            if image is not None:
+                return image
             raise ImageError(
                 f"The working copy {path} was damaged and is removed. {error.message}", retry=True
             ) from None
+
+    def _decoded(self, data: bytes) -> Image.Image:
+        """A copy as a picture. ImageError where it is damaged, NotEnoughMemory, with
+        ``retry=True``, where that cannot be told."""
+        try:
+            return decode_image(data, max_pixels=self._max_pixels, side=self._side)
+        except NotEnoughMemory as error:
+            raise NotEnoughMemory(error.message, retry=True, mend=error.mend) from None
+
+    def _of_the_bucket(self, digest: str) -> Image.Image | None:
+        """The bucket's copy in place of a damaged one; None where it has none, or a damaged one,
+        which is removed."""
+        data = None if self._shared is None else self._shared.get(_key(digest))
+        if self._shared is None or data is None:
+            return None
+        try:
+            image = self._decoded(data)
+        except NotEnoughMemory:
+            raise
+        except ImageError:
+            self._shared.remove([_key(digest)])
+            return None
+        self._keep(digest, data)
+        return image
 
     def _fetched(self, digest: str) -> bool:
         """Whether the bucket has a copy; it is then here."""
         data = None if self._shared is None else self._shared.get(_key(digest))
         if data is None:
             return False
-        suffix = ".png" if data.startswith(_PNG) else ".jpg"
-        self._write(self._folder / digest[:2] / (digest + suffix), data)
+        self._keep(digest, data)
         return True
+
+    def _keep(self, digest: str, encoded: bytes) -> None:
+        suffix = ".png" if encoded.startswith(_PNG) else ".jpg"
+        self._write(self._folder / digest[:2] / (digest + suffix), encoded)
 
     def _write(self, path: Path, encoded: bytes) -> None:
         if self._kept is not None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from backend.errors import ImageError
+from backend.errors import ImageError, NotEnoughMemory
 from backend.kept_copies import USED_SECONDS, KeptCopies
 from backend.shared_files import SharedFiles
 from backend.working_copies import WorkingCopies
@@ -57,6 +57,37 @@ def test_a_damaged_copy_is_removed_everywhere(
     assert not other.has(digest)
     assert other.put(_picture(20, 1)) == digest
     assert s3.all_keys() == [key]
+
+
+def test_a_damaged_copy_is_replaced_by_the_one_in_the_bucket(
+    shared: SharedFiles, s3: S3Server, tmp_path: Path
+) -> None:
+    copies = WorkingCopies(tmp_path, 64, shared=shared)
+    digest = copies.put(_picture(20, 1))
+    path = copies.path(digest)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:30])
+    assert copies.open(digest).size == (20, 20)
+    assert path.read_bytes() == whole
+    assert len(s3.all_keys()) == 1
+
+
+def test_a_copy_is_kept_when_there_is_no_memory_to_open_it(
+    shared: SharedFiles, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = WorkingCopies(tmp_path, 64, shared=shared)
+    digest = copies.put(_picture(20, 1))
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageFile.ImageFile, "load", no_memory)
+        with pytest.raises(NotEnoughMemory) as caught:
+            copies.open(digest)
+    assert caught.value.retry
+    assert copies.open(digest).size == (20, 20)
+    assert len(s3.all_keys()) == 1
 
 
 def test_an_image_is_not_broken_because_the_bucket_is_away(
