@@ -19,7 +19,7 @@ from backend.web_errors import RequestError
 OPEN = ("protocol.health", frozenset(["GET", "HEAD"]))
 WEBHOOK = "protocol.webhook"
 BEARER_PATHS = ("/api/", "/metrics", "/openapi.json")
-"""Where the API token is taken as well: what programs read."""
+"""Where the API token is taken as well, to read: it changes nothing."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -105,7 +105,8 @@ class Doors:
             and self._wanted.is_user(sent.username or "", sent.password or "")
         ):
             return True
-        if sent and sent.type == "bearer" and request.path.startswith(BEARER_PATHS):
+        reads = request.method in SAFE_METHODS and request.path.startswith(BEARER_PATHS)
+        if sent and sent.type == "bearer" and reads:
             return self._wanted.is_token(sent.token or "")
         if request.endpoint == WEBHOOK:
             return self._wanted.is_webhook(request.headers.get(SECRET_HEADER, ""))

@@ -15,8 +15,6 @@ from backend.sync import controls_of
 from backend.web_errors import RequestError
 from model.errors import ArgumentError
 
-KEPT_SECONDS = 86_400
-
 bp = Blueprint("try_page", __name__)
 
 
@@ -80,6 +78,4 @@ def image(digest: str) -> Response:
         raise RequestError(
             404, "no_image", "There is no working copy of that image.", "Fetch the image anew."
         )
-    answer = send_file(copies.path(digest).resolve(), max_age=KEPT_SECONDS)
-    answer.headers["Cache-Control"] = f"private, max-age={KEPT_SECONDS}, immutable"
-    return answer
+    return send_file(copies.path(digest).resolve())
