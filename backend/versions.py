@@ -118,12 +118,16 @@ def _head_json(control: str, head: Head) -> dict[str, Any]:
     return found | {"thresholds": [round(float(each), 4) for each in head.thresholds]}
 
 
-def promote(store: Store, settings: Settings, project_id: int, number: int) -> Promotion:
-    """Make a version the champion, after its files have passed every check.
+def promote(
+    store: Store, settings: Settings, project_id: int, number: int, serving: int | None = None
+) -> Promotion:
+    """Make a version the champion, after its files have passed every check. ``serving``, where it
+    is given, must still serve then.
 
     Raises:
         ArtifactError: its files are missing or damaged; what serves goes on serving.
-        SetupError: there is no such version, or it cannot work with the settings and the config.
+        SetupError: there is no such version, it cannot work with the settings and the config, or
+            ``serving`` serves no more.
     """
     warnings = _check(store, settings, project_id, number)
 
@@ -133,14 +137,20 @@ def promote(store: Store, settings: Settings, project_id: int, number: int) -> P
             # It can now be rolled back to and fallen back to, as any other that has served.
             row.kept, row.reason = True, f"{BY_HAND}. {row.reason}"
 
-    return _switch(store, project_id, number, None, switch, warnings)
+    return _switch(store, project_id, number, serving, switch, warnings)
 
 
-def roll_back(store: Store, settings: Settings, project_id: int) -> Promotion:
-    """Put back the champion before; again, the one before that. Raises as :func:`promote` does."""
+def roll_back(
+    store: Store, settings: Settings, project_id: int, serving: int | None = None
+) -> Promotion:
+    """Put back the champion before; again, the one before that. ``serving`` and what is raised: as
+    of :func:`promote`."""
     with store.read() as session:
         project = session.get_one(Project, project_id)
-        serving, history = project.champion, list(project.history)
+        now, history = project.champion, list(project.history)
+    serving = now if serving is None else serving
+    if serving != now:
+        raise _serves_no_more(now)
     if not history:
         raise SetupError(
             f"No version served before {version_name(serving)}."
@@ -171,9 +181,7 @@ def _switch(
         before = project.champion
         name = version_name(number)
         if expected is not None and before != expected:
-            raise SetupError(
-                f"{version_name(before)} was promoted meanwhile.", mend="Look, and try again."
-            )
+            raise _serves_no_more(before)
         if before == number:
             return Promotion(project_id, name, name, False)
         if row.pruned:
@@ -184,6 +192,10 @@ def _switch(
             Hint(project_id=project_id, action="PROMOTED", task_ids=[], created_at=clock.now())
         )
     return Promotion(project_id, name, version_name(before), True, warnings)
+
+
+def _serves_no_more(now: int) -> SetupError:
+    return SetupError(f"{version_name(now)} was promoted meanwhile.", mend="Look, and try again.")
 
 
 def _check(store: Store, settings: Settings, project_id: int, number: int) -> list[str]:

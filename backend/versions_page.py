@@ -80,9 +80,9 @@ def promote_version(project_id: int) -> Response:
     """Make a version serve, whatever the gate said of it."""
     wanted = read_payload(PromotePayload)
 
-    def switch() -> Promotion:
+    def switch(serving: int) -> Promotion:
         number = version_number(wanted.version)
-        return promote(services().store, services().settings, project_id, number)
+        return promote(services().store, services().settings, project_id, number, serving)
 
     return _switched(project_id, wanted.serving, switch)
 
@@ -95,14 +95,15 @@ def roll_back_version(project_id: int) -> Response:
     return _switched(
         project_id,
         wanted.serving,
-        lambda: roll_back(services().store, services().settings, project_id),
+        lambda serving: roll_back(services().store, services().settings, project_id, serving),
     )
 
 
-def _switched(project_id: int, serving: str, switch: Callable[[], Promotion]) -> Response:
+def _switched(project_id: int, serving: str, switch: Callable[[int], Promotion]) -> Response:
     """Switch what serves, where that is still what the person saw."""
     with services().store.read() as session:
-        now = version_name(asked_project(session, project_id).champion)
+        number = asked_project(session, project_id).champion
+    now = version_name(number)
     if serving != now:
         raise RequestError(
             422,
@@ -111,7 +112,7 @@ def _switched(project_id: int, serving: str, switch: Callable[[], Promotion]) ->
             "Look at the versions anew, then ask again.",
         )
     try:
-        done = switch()
+        done = switch(number)
     except (ArtifactError, SetupError) as error:
         raise RequestError(422, "cannot_serve", error.message, error.mend) from None
     return jsonify(

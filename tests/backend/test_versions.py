@@ -305,6 +305,17 @@ def test_after_a_rollback_only_what_came_since_is_pushed(
     assert keeper.orders_by == learned.project().served == "v1"
 
 
+def test_nothing_is_switched_when_another_version_serves_by_then(
+    learned: Tables, store: Store, settings: Settings
+) -> None:
+    with pytest.raises(SetupError, match="v2 was promoted meanwhile"):
+        promote(store, settings, 1, 1, serving=1)
+    with pytest.raises(SetupError, match="v2 was promoted meanwhile"):
+        roll_back(store, settings, 1, serving=1)
+    assert learned.project().champion == 2
+    assert promote(store, settings, 1, 1, serving=2).version == "v1"
+
+
 def test_what_label_studio_lost_is_pushed_again(
     learned: Tables,
     store: Store,
