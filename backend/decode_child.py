@@ -90,7 +90,8 @@ def _decoded(data: bytes, max_pixels: int, side: int) -> bytes:
 
 
 def _lock_up(memory: int) -> None:
-    """Whatever a broken decoder does from here on is done without files, sockets and children."""
+    """Whatever a broken decoder does from here on is done without files and sockets. Children
+    are not forbidden: some decoders start threads, which the system counts as such."""
     used = 0
     if _STATM.exists():
         used = int(_STATM.read_text().split()[0]) * resource.getpagesize()
