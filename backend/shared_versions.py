@@ -4,13 +4,23 @@ A version is two objects below ``artifacts/project-N/vM-<first 16 digits>/``, wh
 those of the SHA-256 of its description, which holds the SHA-256 of the rest. The whole digest
 stands in the version's row, so the commit of the row is what makes a version appear, whole or not
 at all: objects that no row names are nobody's, and a trainer that was cut off cannot change what a
-row names. The copy in the data folder is fetched once, when a version first serves there.
+row names. The copy in the data folder is fetched when a version first serves there.
+
+Processes of one machine may fetch a version at once: each does so into a folder of its own beside
+the place, and one after the other looks whether the place needs it. So a version is there whole or
+not at all, and nobody waits for another's requests. What a killed process leaves beside the place
+is removed by a later fetch.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import select
@@ -21,7 +31,7 @@ from backend.store import Store
 from backend.tables import Version
 from model.artifact import DESCRIPTION_FILE, TENSORS_FILE, load_artifact
 from model.errors import ArtifactError, StorageError
-from model.files import remove_quietly
+from model.files import remove_abandoned, remove_quietly, sync_folder, writing
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +60,21 @@ def fetch_version(
     """
     if _is_whole(folder, files):
         return
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-        cached_file(shared, f"{_prefix(project_id, number, files)}{name}", folder / name)
-    if not _is_whole(folder, files):
-        remove_quietly(folder)
-        raise ArtifactError(
-            f"{shared.root}/{_prefix(project_id, number, files)} is missing or damaged.",
-            mend="Restore it from a copy, or go back to an earlier version.",
-        )
+    remove_abandoned(folder.parent.glob(".*.fetched"))
+    fetched = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.fetched")
+    try:
+        for name in FILES:
+            cached_file(shared, f"{_prefix(project_id, number, files)}{name}", fetched / name)
+        if not _is_whole(fetched, files):
+            raise ArtifactError(
+                f"{shared.root}/{_prefix(project_id, number, files)} is missing or damaged.",
+                mend="Restore it from a copy, or go back to an earlier version.",
+            )
+        with writing("What is read from the bucket", folder), _one_at_a_time(folder.parent):
+            if not _is_whole(folder, files):
+                _replace(folder, fetched)
+    finally:
+        remove_quietly(fetched)
 
 
 def withdraw_version(shared: SharedFiles, project_id: int, number: int, digest: str) -> None:
@@ -87,6 +103,24 @@ def forget_versions(shared: SharedFiles, store: Store, project_id: int) -> None:
             if not key.startswith(kept) and (key.startswith(pruned) or each.modified < before)
         ]
     )
+
+
+@contextmanager
+def _one_at_a_time(parent: Path) -> Iterator[None]:
+    """Between looking at a place and replacing what is there, no other process may do so."""
+    with (parent / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(folder: Path, fetched: Path) -> None:
+    """Put a version in the place of one that is damaged or another one."""
+    damaged = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.fetched")
+    if folder.exists():
+        os.rename(folder, damaged)
+    os.rename(fetched, folder)
+    sync_folder(folder.parent)
+    remove_quietly(damaged)
 
 
 def _prefix(project_id: int, number: int, digest: str) -> str:

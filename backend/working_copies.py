@@ -22,7 +22,6 @@ import io
 import os
 import re
 import tempfile
-import time
 from pathlib import Path
 from typing import Protocol
 
@@ -34,14 +33,13 @@ from backend.kept_copies import KeptCopies
 from backend.settings import Settings
 from backend.shared_files import SharedFiles, shared_files
 from model.errors import ArgumentError
-from model.files import remove_quietly, storage_error
+from model.files import remove_abandoned, remove_quietly, storage_error
 
 LOSSLESS_SIDE = 64
 """Pictures with a shorter side up to this many pixels are kept without loss."""
 
 _SUFFIXES = (".jpg", ".png")
 _PNG = b"\x89PNG\r\n"
-_ABANDONED_SECONDS = 3600.0
 
 
 class Decode(Protocol):
@@ -200,14 +198,8 @@ class WorkingCopies:
 
     def _sweep(self) -> None:
         """Remove what killed processes left unfinished."""
-        if not self._unfinished.is_dir():
-            return
-        for path in self._unfinished.iterdir():
-            try:
-                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                    path.unlink()
-            except OSError:
-                continue  # another process was first
+        if self._unfinished.is_dir():
+            remove_abandoned(self._unfinished.iterdir())
 
 
 def _key(digest: str) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeGuard
 
 from model.errors import StorageError
 
+ABANDONED_SECONDS = 3600.0
+"""What was not written to for so long belongs to a process that was killed."""
 _OF_THE_DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENODEV, errno.ESTALE}
 )
@@ -67,6 +70,17 @@ def remove_quietly(path: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError:
         pass  # what was being written has failed already, and says more
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove those that nobody has written to for :data:`ABANDONED_SECONDS`."""
+    for path in paths:
+        try:
+            age = time.time() - path.stat().st_mtime
+        except OSError:
+            continue  # another process was first
+        if age > ABANDONED_SECONDS:
+            remove_quietly(path)
 
 
 @contextmanager

@@ -22,12 +22,14 @@ ERROR = "<Error><Code>{0}</Code><Message>{0}</Message></Error>"
 class S3Server:
     """An S3 at :attr:`url`. ``asked`` has method and path of every request since it was emptied.
 
-    ``refusal``: code of the error that every request is answered with, empty for none.
+    ``refusal``: code of the error that every request is answered with, empty for none. ``before``
+    is called with method and path before a request is answered, and may hold it.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.asked: list[tuple[str, str]] = []
         self.refusal = ""
+        self.before: Callable[[str, str], None] = lambda method, path: None
         self._s3 = DomainDispatcherApplication(create_backend_app)
         self._server = make_server(host, port, self._answer, threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -87,7 +89,9 @@ class S3Server:
             client.delete_object(Bucket=BUCKET, Key=key)
 
     def _answer(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
-        self.asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        request = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.asked.append(request)
+        self.before(*request)
         if self.refusal:
             start("403 Forbidden", [("Content-Type", "application/xml")])
             return [ERROR.format(self.refusal).encode()]
