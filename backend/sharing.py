@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from sqlalchemy import select
 
@@ -13,12 +14,32 @@ from backend.shared_versions import share_version
 from backend.store import Store
 from backend.tables import Version, version_name
 from backend.tuned_networks import MANIFEST_KEY, share_tuned, tuned_folder
-from model.errors import ArtifactError
+from model.errors import ArtifactError, StorageError
 
 log = logging.getLogger(__name__)
 
+FIRST_WAIT, LONGEST_WAIT = 30.0, 300.0
+"""Seconds before what failed is tried again; each wait is twice the one before."""
 
-def share_what_is_here(shared: SharedFiles, store: Store, settings: Settings) -> list[str]:
+
+def share_what_is_here(
+    shared: SharedFiles, store: Store, settings: Settings, stop: threading.Event
+) -> None:
+    """Send what the bucket does not have; where that fails, again and again until ``stop``."""
+    wait = FIRST_WAIT
+    while not stop.is_set():
+        try:
+            share_versions(shared, store, settings)
+            return
+        except StorageError as error:
+            log.error("%s", error)
+        except Exception:
+            log.exception("what is here could not be sent to %s; trying again", shared.root)
+        stop.wait(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+def share_versions(shared: SharedFiles, store: Store, settings: Settings) -> list[str]:
     """Send the versions that the bucket does not have and whose files are here and whole, each
     after the network that it reads. Safe to repeat, and for several machines at once.
 

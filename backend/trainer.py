@@ -135,12 +135,8 @@ class Trainer:
     def _share(self) -> None:
         """Send what was made before there was a bucket, if there is one."""
         shared = shared_files(self.tools.settings)
-        if shared is None:
-            return
-        try:
-            share_what_is_here(shared, self.tools.store, self.tools.settings)
-        except StorageError as error:
-            log.error("%s", error)
+        if shared is not None:
+            share_what_is_here(shared, self.tools.store, self.tools.settings, self._stop)
 
     def _load_backbone(self) -> None:
         """Load the network while the first look is under way."""

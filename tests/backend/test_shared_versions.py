@@ -16,7 +16,7 @@ from backend.labelstudio import LabelStudio
 from backend.lease import Leases
 from backend.prune import prune
 from backend.shared_files import SharedFiles
-from backend.sharing import share_what_is_here
+from backend.sharing import share_versions
 from backend.store import Store
 from backend.tables import Project, Version
 from backend.training import train
@@ -62,9 +62,9 @@ def two(tables: Tables, machine: Machine, shared: SharedFiles) -> Tables:
     """Versions v1 and v2 that machine a made before there was a bucket, and sent then."""
     for number in (1, 2):
         save_version(tables, machine("a"), number)
-    sent = share_what_is_here(shared, tables.store, machine("a"))
+    sent = share_versions(shared, tables.store, machine("a"))
     assert sent == ["v1 of project 1", "v2 of project 1"]
-    assert share_what_is_here(shared, tables.store, machine("a")) == []
+    assert share_versions(shared, tables.store, machine("a")) == []
     return tables
 
 
