@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from backend.champion import artifact_folder, load_whole
 from backend.settings import Settings
+from backend.shared_copies import share_copies
 from backend.shared_files import SharedFiles
 from backend.shared_versions import share_version
 from backend.store import Store
@@ -30,6 +31,7 @@ def share_what_is_here(
     while not stop.is_set():
         try:
             share_versions(shared, store, settings)
+            share_copies(shared, settings.working_copies, stop)
             return
         except StorageError as error:
             log.error("%s", error)

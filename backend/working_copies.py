@@ -8,7 +8,8 @@ ones as JPEG, quality 90, without chroma subsampling.
 A copy is our own file and is decoded here, not in :mod:`backend.decoders`.
 
 Where machines share a bucket, a copy goes there too, and those of others are fetched from it; the
-folder then holds the copies that were used last, as many as may be.
+folder then holds the copies that were used last, as many as may be. What was here before there was
+a bucket stays until it is there, too (:mod:`backend.shared_copies`).
 
 A copy is written beside its place and renamed, so a process killed at any instant leaves either
 the whole copy or none. It is not forced to disk: after a power cut a copy may be damaged, which
@@ -31,6 +32,7 @@ from backend.decode import decode_image
 from backend.errors import ImageError, NotEnoughMemory
 from backend.kept_copies import KeptCopies
 from backend.settings import Settings
+from backend.shared_copies import copy_key as _key
 from backend.shared_files import SharedFiles, shared_files
 from model.errors import ArgumentError
 from model.files import remove_abandoned, remove_quietly, storage_error
@@ -54,7 +56,7 @@ class WorkingCopies:
 
     ``side``: wanted shorter side in pixels, of images put from now on. ``max_pixels``: largest
     image that is decoded. ``decode``: what decodes the images that are put. ``shared``: the bucket
-    that holds all copies, of which the folder then keeps at most ``max_bytes``.
+    that holds the copies, of which the folder then keeps at most ``max_bytes``.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class WorkingCopies:
         max_bytes: int | None = None,
     ) -> None:
         self._shared = shared
-        self._kept = None if shared is None or max_bytes is None else KeptCopies(folder, max_bytes)
+        self._kept = None
+        if shared is not None and max_bytes is not None:
+            self._kept = KeptCopies(folder, max_bytes, shared)
         self._folder = folder
         self._side = side
         self._max_pixels = max_pixels
@@ -200,11 +204,6 @@ class WorkingCopies:
         """Remove what killed processes left unfinished."""
         if self._unfinished.is_dir():
             remove_abandoned(self._unfinished.iterdir())
-
-
-def _key(digest: str) -> str:
-    """Name of a copy in the bucket."""
-    return f"images/{digest[:2]}/{digest}"
 
 
 def _encoded(image: Image.Image) -> tuple[bytes, str]:

@@ -15,14 +15,18 @@ from tests.backend.conftest import Tables
 from tests.backend.saved_versions import save_version
 from tests.s3_server import S3Server
 
+COPY = "ab" * 32
 LONG = 60.0
 """Only a test that fails waits so long."""
 
 
 @pytest.fixture
 def trainer(tables: Tables, settings: Settings, machine: Machine) -> Trainer:
-    """Machine a's, which made v1 before there was a bucket."""
+    """Machine a's, which made v1 and a working copy before there was a bucket."""
     save_version(tables, machine("a"), 1)
+    place = machine("a").working_copies / "ab"
+    place.mkdir(parents=True)
+    (place / f"{COPY}.png").write_bytes(b"a copy")
     database = {"database_url": SecretStr(settings.database_address)}
     return Trainer(machine("a").model_copy(update=database))
 
@@ -48,7 +52,9 @@ def test_a_trainer_tries_until_the_bucket_is_there(
     thread.start()
     thread.join(LONG)
     assert not thread.is_alive()
-    assert [key.rpartition("/")[2] for key in s3.all_keys()] == ["heads.safetensors", "model.json"]
+    names = [key.rpartition("/")[2] for key in s3.all_keys()]
+    assert names == ["heads.safetensors", "model.json", COPY]
+    assert s3.read(f"team/images/ab/{COPY}") == b"a copy"
     _close(trainer)
 
 

@@ -102,24 +102,30 @@ def test_an_image_is_not_broken_because_the_bucket_is_away(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
-    places = [tmp_path / f"{n:02x}" / "copy.jpg" for n in range(10)]
+def test_what_was_not_used_for_longest_makes_room(
+    shared: SharedFiles, s3: S3Server, tmp_path: Path
+) -> None:
+    digests = [f"{n:064x}"[::-1] for n in range(0x10, 0x1A)]
+    places = [tmp_path / digest[:2] / f"{digest}.jpg" for digest in digests]
     for age, place in enumerate(places):
+        s3.write(f"team/images/{place.parent.name}/{place.stem}", bytes(100))
         place.parent.mkdir()
         place.write_bytes(bytes(100))
         os.utime(place, (1e9 - age * 1e5, 1e9 - age * 1e5))
-    kept = KeptCopies(tmp_path, 600)
+    kept = KeptCopies(tmp_path, 600, shared)
     kept.used(places[9])  # the oldest one, read now
     assert places[9].stat().st_mtime > 1e9 + USED_SECONDS
     # 1,000 bytes lie there, 570 may: five of 100 have to go, the oldest ones but for the last.
     kept.make_room(100)
     assert [place.exists() for place in places] == [True] * 4 + [False] * 5 + [True]
-    # It looks again only after 30 more bytes.
+    # It looks again only after 30 more bytes, and asks the bucket for no list again.
+    s3.asked.clear()
     places[4].write_bytes(bytes(1000))
     kept.make_room(29)
     assert places[4].exists()
     kept.make_room(1)
     assert sum(place.stat().st_size for place in places if place.exists()) <= 570
+    assert s3.asked == []
 
 
 def test_a_folder_of_its_own_keeps_everything(tmp_path: Path) -> None:
