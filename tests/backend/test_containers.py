@@ -94,25 +94,3 @@ def test_the_page_names_each_service_and_each_variable(
     page = PAGE.read_text()
     names = {*services, *re.findall(r"\$\{(\w+)", COMPOSE.read_text())}
     assert {name for name in names if f"`{name}`" not in page} == set()
-
-
-def test_secrets_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, database = tmp_path / "ours", tmp_path / "database"
-    ours.mkdir()
-    database.mkdir()
-    monkeypatch.setenv("SECRETS_FOLDER", str(ours))
-    monkeypatch.setenv("DATABASE_SECRETS_FOLDER", str(database))
-    script = str(REPOSITORY / "docker" / "make_secrets.py")
-    run(sys.executable, script)
-    made = {path: path.read_text() for path in [*ours.iterdir(), *database.iterdir()]}
-    assert {path.name for path in made} == {
-        *("database_url", "label_studio_password", "label_studio_token", "postgres_password")
-    }
-    assert {path.stat().st_mode & 0o777 for path in ours.iterdir()} == {0o400}
-    password = made[database / "postgres_password"]
-    assert f":{password}@postgres/" in made[ours / "database_url"]
-    (ours / "label_studio_token").unlink()
-    run(sys.executable, script)
-    again = {path: path.read_text() for path in made}
-    assert again.pop(ours / "label_studio_token") != made.pop(ours / "label_studio_token")
-    assert again == made
