@@ -94,3 +94,17 @@ def test_the_page_names_each_service_and_each_variable(
     page = PAGE.read_text()
     names = {*services, *re.findall(r"\$\{(\w+)", COMPOSE.read_text())}
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_the_page_names_the_one_root_and_its_capabilities(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    assert {n: s["user"] for n, s in services.items() if "user" in s} == {"make-secrets": "0:0"}
+    granted = {name: s["cap_add"] for name, s in services.items() if "cap_add" in s}
+    assert granted.keys() == {"make-secrets"}
+    for name in ("make-secrets", "label-studio", "backend", *TRAINERS):
+        assert services[name]["cap_drop"] == ["ALL"]
+    said = re.search(r"`make-secrets` runs as root, [^.]*", PAGE.read_text())
+    assert said
+    assert re.findall(r"`([A-Z_]+)`", said[0]) == granted["make-secrets"]
+    assert set(re.findall(r"^USER (.+)$", DOCKERFILE.read_text(), re.M)) == {"10001:10001"}
