@@ -66,6 +66,34 @@ def test_every_variable_of_tiebreak_is_a_setting(services: dict[str, dict[str, A
         assert {*services[name]["environment"]} <= known
 
 
+ADDRESSES = {
+    "LABEL_STUDIO_URL": "http://label-studio:8080",
+    "LABEL_STUDIO_PUBLIC_URL": "http://localhost:8080",
+    "TIEBREAK_PUBLIC_URL": "http://tiebreak.internal:9090",
+}
+
+
+@pytest.mark.parametrize("chosen", [{}, dict.fromkeys(ADDRESSES, "https://a.example.org")])
+def test_addresses_are_those_of_this_set_up_unless_the_shell_says_others(
+    services: dict[str, dict[str, Any]], chosen: dict[str, str]
+) -> None:
+    assert "tiebreak.internal" in services["backend"]["networks"]["default"]["aliases"]
+    for name in ("backend", *TRAINERS):
+        environment = services[name]["environment"]
+        assert {n: filled_in(environment[n], chosen) for n in ADDRESSES} == ADDRESSES | chosen
+
+
+def filled_in(value: str, variables: dict[str, str]) -> str:
+    """A value as `docker compose` reads it: ``${NAME:-default}``."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: variables.get(m[1]) or m[2], value)
+
+
+def test_the_page_has_the_default_of_each_address() -> None:
+    for name, default in ADDRESSES.items():
+        assert f"| `{name}` | `{default}` |" in PAGE.read_text()
+        assert f"\nexport {name}=" in PAGE.read_text()
+
+
 def test_server_and_trainers_share_settings_and_data(services: dict[str, dict[str, Any]]) -> None:
     backend = services["backend"]
     for name, profile in TRAINERS.items():
