@@ -32,7 +32,7 @@ from backend.decode import decode_image
 from backend.errors import ImageError, NotEnoughMemory
 from backend.kept_copies import KeptCopies
 from backend.settings import Settings
-from backend.shared_copies import copy_key as _key
+from backend.shared_copies import copy_key
 from backend.shared_files import SharedFiles, shared_files
 from model.errors import ArgumentError
 from model.files import remove_abandoned, remove_quietly, storage_error
@@ -107,7 +107,7 @@ class WorkingCopies:
         image = self._decode(data, max_pixels=self._max_pixels, side=self._side)
         encoded, suffix = _encoded(image)
         if self._shared is not None:
-            self._shared.put(_key(digest), encoded)
+            self._shared.put(copy_key(digest), encoded)
         self._write(self._folder / digest[:2] / (digest + suffix), encoded)
         return digest, image
 
@@ -153,7 +153,7 @@ class WorkingCopies:
     def _of_the_bucket(self, digest: str) -> Image.Image | None:
         """The bucket's copy in place of a damaged one; None where it has none, or a damaged one,
         which is removed."""
-        data = None if self._shared is None else self._shared.get(_key(digest))
+        data = None if self._shared is None else self._shared.get(copy_key(digest))
         if self._shared is None or data is None:
             return None
         try:
@@ -161,14 +161,14 @@ class WorkingCopies:
         except NotEnoughMemory:
             raise
         except ImageError:
-            self._shared.remove([_key(digest)])
+            self._shared.remove([copy_key(digest)])
             return None
         self._keep(digest, data)
         return image
 
     def _fetched(self, digest: str) -> bool:
         """Whether the bucket has a copy; it is then here."""
-        data = None if self._shared is None else self._shared.get(_key(digest))
+        data = None if self._shared is None else self._shared.get(copy_key(digest))
         if data is None:
             return False
         self._keep(digest, data)
