@@ -30,7 +30,7 @@ from model.artifact import Artifact, load_artifact
 from model.errors import ArtifactError
 from model.forecast import look_ahead
 from model.head import Head
-from model.learning_curve import AuditPoint
+from model.learning_curve import LEAST_AUDITED, AuditPoint
 from model.stopping import COMPARISONS, STEP, Agreement, StopHint, kappa, stop_hint
 
 ASKED = 2_000
@@ -112,10 +112,15 @@ def _past(session: Session, version: Version) -> list[dict[str, Any]]:
 def _points(past: Sequence[Mapping[str, Any]], control: str) -> list[AuditPoint]:
     found = (row["audit"].get(control) for row in past)
     return [
-        AuditPoint(point["labels"], point["right"], point["audited"])
+        AuditPoint(point["labels"], point["right"], _audited(point))
         for point in found
         if point and point["labels"]
     ]
+
+
+def _audited(point: Mapping[str, int]) -> int:
+    """Audit labels of a version; where they were too few to measure it, as many as there were."""
+    return point["audited"] or min(point.get("groups", 0), LEAST_AUDITED - 1)
 
 
 def _learned(audit: Mapping[str, Mapping[str, int]]) -> int:

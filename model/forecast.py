@@ -132,16 +132,16 @@ def _checked(target: float) -> float:
 
 def _missing(points: Sequence[AuditPoint]) -> str:
     """What there is too little of, and how much more is needed; empty when there is enough."""
-    audited = points[-1].audited if points else 0
-    lacking = []
-    if audited < MINIMUM_AUDITED:
-        lacking.append(counted(MINIMUM_AUDITED - audited, "more audit label"))
-    versions = len(usable(points))
-    if versions < MINIMUM_VERSIONS:
-        more = counted(MINIMUM_VERSIONS - versions, "more version")
-        lacking.append(f"{more} with new labels")
-    are = "is" if [word[:2] for word in lacking] == ["1 "] else "are"
-    return f"at least {' and '.join(lacking)} {are} needed" if lacking else ""
+    audit_labels = MINIMUM_AUDITED - (points[-1].audited if points else 0)
+    versions = MINIMUM_VERSIONS - len(usable(points))
+    if audit_labels > 0:
+        # Until these are there the versions come by themselves.
+        lacking = counted(audit_labels, "more audit label")
+    elif versions > 0:
+        lacking = f"{counted(versions, 'more version')} with new labels"
+    else:
+        return ""
+    return f"at least {lacking} {'is' if lacking.startswith('1 ') else 'are'} needed"
 
 
 def _unknown(target: float, points: Sequence[AuditPoint], why: str) -> Forecast:

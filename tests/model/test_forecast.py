@@ -107,10 +107,10 @@ def test_too_little_says_how_much_more():
         return found.sentence
 
     start = "Cannot tell yet what 90% takes: at least "
-    assert why() == start + "30 more audit labels and 3 more versions with new labels are needed."
-    assert why(AuditPoint(40, 20, 22)) == (
-        start + "8 more audit labels and 2 more versions with new labels are needed."
-    )
+    assert why() == start + "30 more audit labels are needed."
+    assert why(AuditPoint(40, 0, 9)) == start + "21 more audit labels are needed."
+    assert why(AuditPoint(40, 20, 22)) == start + "8 more audit labels are needed."
+    assert why(AuditPoint(40, 28, 30)) == start + "2 more versions with new labels are needed."
     two = AuditPoint(40, 20, 22), AuditPoint(80, 30, 35)
     assert why(*two) == start + "1 more version with new labels is needed."
     assert why(*two, AuditPoint(90, 20, 29)) == start + "1 more audit label is needed."
