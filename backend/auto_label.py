@@ -26,7 +26,7 @@ from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
 from backend.labelstudio_projects import batched_lists
 from backend.lease import has_ended
-from backend.promises import ACCEPTING, DONE, PAUSED, UNDONE
+from backend.promises import ACCEPTING, DONE, PAUSED, UNDONE, covered_tasks
 from backend.store import Store
 from backend.sync import controls_of
 from backend.tables import AutoLabel, AutoRun, Project
@@ -44,45 +44,35 @@ def open_run(session: Session, project_id: int) -> AutoRun | None:
 def begin_run(
     session: Session, project_id: int, plan: Plan, max_error: float, confidence: float
 ) -> AutoRun:
-    """Write down a run with its tasks. :class:`SetupError` while a promise is paused, or where
-    there is nothing to accept."""
+    """Write down a run with its tasks. :class:`SetupError` while a promise is paused, where there
+    is nothing to accept, or where the plan is out of date."""
     paused = select(AutoRun.id).where(AutoRun.project_id == project_id, AutoRun.state == PAUSED)
     if session.scalar(paused.limit(1)) is not None:
         raise SetupError(
             "A promise of this project is paused, because its checks contradict it.",
             mend=f"Take its answers back: tiebreak auto-label {project_id} --undo",
         )
+    if not plan.accepted:
+        raise SetupError(" ".join(["There is nothing to accept.", *_reasons(plan)]))
     covered = covered_tasks(session, project_id)
-    accepted = [one for one in plan.accepted if one.task_id not in covered]
-    if not accepted:
-        reasons = [] if plan.accepted else _reasons(plan)
-        raise SetupError(" ".join(["There is nothing to accept.", *reasons]))
+    if any(one.task_id in covered for one in [*plan.accepted, *plan.checks]):
+        raise SetupError(
+            "Another command accepted answers meanwhile.",
+            mend=f"See what is left: tiebreak auto-label {project_id}",
+        )
     run = AutoRun(project_id=project_id, created_at=clock.now(), state=ACCEPTING)
     run.version, run.control = plan.version, plan.control.name
     run.max_error, run.confidence = max_error, confidence
     run.promise = [asdict(promise) for promise in plan.promises]
+    run.audit = plan.audit
     session.add(run)
     session.flush()
-    for check, candidates in ((False, accepted), (True, plan.checks)):
+    for check, candidates in ((False, plan.accepted), (True, plan.checks)):
         for one in candidates:
             row = AutoLabel(run_id=run.id, task_id=one.task_id, choice=one.choice, check=check)
             row.sureness = one.sureness
             session.add(row)
     return run
-
-
-def covered_tasks(session: Session, project_id: int) -> set[int]:
-    """Tasks that were accepted before, whose annotations the tables may not know of yet."""
-    query = (
-        select(AutoLabel.task_id)
-        .join(AutoRun, AutoRun.id == AutoLabel.run_id)
-        .where(
-            AutoRun.project_id == project_id,
-            AutoRun.state != UNDONE,
-            AutoLabel.annotation_id.is_not(None),
-        )
-    )
-    return set(session.scalars(query))
 
 
 def _reasons(plan: Plan) -> list[str]:

@@ -15,6 +15,7 @@ from backend.groups import KnownImages, known_images
 from backend.known_tasks import TaskStates, task_states
 from backend.label_config import Control
 from backend.predictions import current_classes, head_of
+from backend.promises import covered_tasks
 from backend.settings import Settings
 from backend.sync import controls_of
 from backend.tables import Label, Project
@@ -39,6 +40,7 @@ class Plan:
 
     ``accepted``  would be annotated, the least sure first
     ``checks``    as sure, but left to people
+    ``audit``     tasks of audit images that are as sure
     ``below``     the surest of those that are not sure enough, the surest first
     """
 
@@ -49,6 +51,7 @@ class Plan:
     accepted: list[Candidate]
     checks: list[Candidate]
     below: list[Candidate]
+    audit: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +92,8 @@ def make_plan(
 ) -> Plan:
     """What the version ``artifact`` could accept now. Nothing is written.
 
-    Audit images are never accepted, nor is what somebody has labelled or skipped. A group of
-    near-duplicates is accepted when all of it is sure enough.
+    Audit images are never accepted, nor is what somebody has labelled or skipped, or what an
+    earlier promise covers. A group of near-duplicates is accepted when all of it is sure enough.
     """
     control = the_control(project)
     head = head_of(artifact, control)
@@ -105,18 +108,24 @@ def make_plan(
             mend=f"Label more images, or run tiebreak train {project.id}.",
         )
     sureness, predicted = said.max(axis=1).astype(np.float64), said.argmax(axis=1)
-    audit, free = images.in_audit(share), _free(task_states(session, project.id), images)
+    # The others are less sure once an earlier promise has taken its images, so the audit images
+    # that it would have taken must not vouch for them.
+    new = ~np.isin(images.task_ids, list(covered_tasks(session, project.id)))
+    audit = new & images.in_audit(share)
+    free = new & ~images.in_audit(share) & _free(task_states(session, project.id), images)
     truth = _truth(session, project.id, control, images, classes)
     checked = np.array(
         [in_check(leader.decode(), settings.check_share) for leader in images.leaders]
     )
     right = truth == predicted
     stands = _by_group(images, audit & (truth >= -1), sureness, predicted, right)
-    others = _by_group(images, free & ~audit & ~checked, sureness, predicted, right)
+    others = _by_group(images, free & ~checked, sureness, predicted, right)
     promises = _promises(stands, others, len(classes) if per_class else 0, max_error, confidence)
     line = np.array([p.threshold if p.threshold is not None else np.inf for p in promises])
     least = line[predicted] if per_class else np.full(len(predicted), line[0])
-    sure = _whole_groups(images, free & ~audit, sureness >= least)
+    enough = sureness >= least
+    sure = _whole_groups(images, free, enough)
+    beside = _whole_groups(images, audit, enough)
 
     def those(rows: NDArray[np.bool_]) -> list[Candidate]:
         places = np.flatnonzero(rows)
@@ -126,8 +135,9 @@ def make_plan(
             for i in places
         ]
 
-    kept = (those(sure & ~checked), those(sure & checked), those(free & ~audit & ~sure)[::-1])
-    return Plan(artifact.version, control, tuple(classes), promises, *kept)
+    kept = (those(sure & ~checked), those(sure & checked), those(free & ~sure)[::-1])
+    vouching = images.task_ids[beside].tolist()
+    return Plan(artifact.version, control, tuple(classes), promises, *kept, vouching)
 
 
 def _promises(

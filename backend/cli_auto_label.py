@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,7 +117,6 @@ def _plan(store: Store, settings: Settings, asked: _Asked) -> Plan:
 
 
 def _show(store: Store, settings: Settings, asked: _Asked) -> dict[str, Any]:
-    from backend.auto_label import covered_tasks
     from backend.experiment_progress import ExperimentProgress
     from backend.promises import pause_contradicted, statuses_json
 
@@ -125,9 +124,6 @@ def _show(store: Store, settings: Settings, asked: _Asked) -> dict[str, Any]:
         progress.tell("asking the version about every image", 0, 0)
         plan = _plan(store, settings, asked)
     with store.write() as session:
-        covered = covered_tasks(session, asked.project_id)
-        new = [one for one in plan.accepted if one.task_id not in covered]
-        plan = replace(plan, accepted=new)
         pause_contradicted(session, asked.project_id)
         runs = statuses_json(session, asked.project_id)
     promises = [asdict(promise) for promise in plan.promises]

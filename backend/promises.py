@@ -121,6 +121,17 @@ def note_standing(
             row.left_out = row.run_id not in _runs_of(row.task_id, annotations[row.task_id])
 
 
+def covered_tasks(session: Session, project_id: int) -> frozenset[int]:
+    """The tasks that a promise speaks for, taken-back ones apart: accepted ones, those left to
+    people as a check, and those of audit images that are as sure."""
+    runs = select(AutoRun.id).where(AutoRun.project_id == project_id, AutoRun.state != UNDONE)
+    # Where a person was first, or the task was gone, nothing was accepted.
+    covered = AutoLabel.annotation_id.is_not(None) | ~AutoLabel.left_out
+    query = select(AutoLabel.task_id).where(AutoLabel.run_id.in_(runs), covered)
+    audit = session.scalars(select(AutoRun.audit).where(AutoRun.id.in_(runs)))
+    return frozenset(session.scalars(query)).union(*audit)
+
+
 def automatic_tasks(session: Session, project_id: int) -> NDArray[np.int64]:
     """(n,) int64, ascending: the tasks that nobody but Tiebreak itself has labelled."""
     query = _standing(select(AutoLabel.task_id).distinct(), project_id)

@@ -64,6 +64,8 @@ class AutoRun(Base):
     confidence: Mapped[float] = mapped_column(Float)
     promise: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     """What it stands on, one entry or one for each class: see :class:`model.risk.Promise`."""
+    audit: Mapped[list[int]] = mapped_column(JSON, default=list)
+    """Tasks of the audit images that are as sure as what it covers."""
     reason: Mapped[str] = mapped_column(Text, default="")
     """Why it is paused."""
     owner: Mapped[str] = mapped_column(String(120), default="")

@@ -197,8 +197,8 @@ def test_a_second_annotation_that_arrives_late_is_deleted(studio: AutoStudio) ->
 
 
 def test_a_person_who_was_first_is_left_alone(studio: AutoStudio) -> None:
-    run = studio.begin()
     first, gone, *_ = sorted(one.task_id for one in studio.plan().accepted)
+    run = studio.begin()
     studio.server.annotate(first, label=["owl"])
     del studio.server.tasks[gone]
     studio.accepting(run).work()
@@ -232,8 +232,8 @@ def test_only_one_command_accepts(studio: AutoStudio) -> None:
 
 
 def test_checks_that_contradict_the_promise_pause_it(studio: AutoStudio, store: Store) -> None:
-    studio.accepting(studio.begin()).work()
     checks = sorted(one.task_id for one in studio.plan().checks)
+    studio.accepting(studio.begin()).work()
     for number, task in enumerate(checks):
         wrong = next(c for c in CLASSES if c != studio.truth[task])
         studio.tables.label(task, wrong if number < 10 else studio.truth[task])
@@ -262,8 +262,9 @@ def test_the_route_says_how_it_stands(studio: AutoStudio, client: FlaskClient) -
 
 
 def test_checks_that_agree_leave_it_alone(studio: AutoStudio, store: Store) -> None:
+    checks = studio.plan().checks
     studio.accepting(studio.begin()).work()
-    for one in studio.plan().checks:
+    for one in checks:
         studio.tables.label(one.task_id, studio.truth[one.task_id])
     with store.write() as session:
         pause_contradicted(session, 1)

@@ -65,9 +65,9 @@ def test_checks_come_forward_evenly_and_without_a_tick(promised: AutoStudio) -> 
     before = plan(studio.tables, studio.settings).predictions
     assert all(prediction.result for _, prediction in before)
     assert _due(studio) == ""
+    assert {one.task_id for one in studio.plan().checks} == studio.checks
     studio.begin()
     checks = sorted(studio.checks, key=lambda task: audit_place(digest_of(task)))
-    assert {one.task_id for one in studio.plan().checks} == studio.checks
     assert _due(studio) == "a promise leaves images to people as a check"
     make_anew(studio.tables, studio.settings)
     assert _due(studio) == ""
