@@ -54,11 +54,15 @@ def begin_run(
         )
     if not plan.accepted:
         raise SetupError(" ".join(["There is nothing to accept.", *_reasons(plan)]))
+    # Two commands may have planned at the same time: the first to come here begins.
+    session.get_one(Project, project_id, with_for_update=True)
     covered = covered_tasks(session, project_id)
-    if any(one.task_id in covered for one in [*plan.accepted, *plan.checks]):
+    if open_run(session, project_id) or any(
+        one.task_id in covered for one in [*plan.accepted, *plan.checks]
+    ):
         raise SetupError(
-            "Another command accepted answers meanwhile.",
-            mend=f"See what is left: tiebreak auto-label {project_id}",
+            "Another command began to accept answers meanwhile.",
+            mend=f"See how far it is: tiebreak auto-label {project_id}",
         )
     run = AutoRun(project_id=project_id, created_at=clock.now(), state=ACCEPTING)
     run.version, run.control = plan.version, plan.control.name

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from backend.auto_label import begin_run, take_back
 from backend.auto_plan import Plan, make_plan
@@ -14,7 +18,7 @@ from backend.labelstudio import LabelStudio
 from backend.promises import covered_tasks
 from backend.settings import Settings
 from backend.store import Store
-from backend.tables import Project
+from backend.tables import AutoRun, Project
 from backend.versions import get_version, load_version
 from model.audit import in_audit
 from tests.backend.conftest import BACKBONE, Tables, digest_of
@@ -112,6 +116,40 @@ def test_a_plan_that_another_command_was_quicker_than_is_refused(laid: Laid, sto
     ask = laid(300, 10, wrong=2)
     late = ask(LOOSE)
     with store.write() as session:
-        begin_run(session, 1, ask(LOOSE), LOOSE, 0.95)
+        begin_run(session, 1, ask(LOOSE), LOOSE, 0.95).state = "done"
     with store.write() as session, pytest.raises(SetupError, match="meanwhile"):
         begin_run(session, 1, late, LOOSE, 0.95)
+
+
+def test_no_promise_begins_beside_one_that_is_under_way(laid: Laid, store: Store) -> None:
+    """Not even for tasks of its own: what both stand on would be counted twice."""
+    ask = laid(300, 10, wrong=2)
+    plan = ask(LOOSE)
+    half = len(plan.accepted) // 2
+    parts = [
+        replace(plan, accepted=some, checks=[], audit=[])
+        for some in (plan.accepted[:half], plan.accepted[half:])
+    ]
+    with store.write() as session:
+        begin_run(session, 1, parts[0], LOOSE, 0.95)
+    with store.write() as session, pytest.raises(SetupError, match="meanwhile"):
+        begin_run(session, 1, parts[1], LOOSE, 0.95)
+
+
+def test_of_commands_at_once_one_begins(laid: Laid, store: Store) -> None:
+    plan = laid(300, 10, wrong=2)(LOOSE)
+    together = Barrier(4)
+
+    def begin(_: int) -> bool:
+        together.wait()
+        try:
+            with store.write() as session:
+                begin_run(session, 1, plan, LOOSE, 0.95)
+        except SetupError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(begin, range(4))) == 1
+    with store.read() as session:
+        assert len(session.scalars(select(AutoRun)).all()) == 1
