@@ -23,6 +23,7 @@ from backend.request_metrics import CountedRequests
 from backend.services import make_services
 from backend.settings import Settings
 from backend.web_errors import register_error_handlers
+from model.percents import percent
 from model.plurals import counted
 
 
@@ -31,6 +32,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.jinja_env.filters["counted"] = counted
+    app.jinja_env.filters["percent"] = percent
     app.extensions["tiebreak"] = make_services(settings)
     app.register_blueprint(protocol.bp)
     app.register_blueprint(api.bp)

@@ -12,6 +12,7 @@ from backend.cli_project import ProjectArgument, find_project, open_store
 from backend.command import Json, command, errors
 from backend.errors import LabelStudioError, SetupError
 from backend.settings import Settings, label_studio_access, load_settings
+from model.percents import percent
 
 if TYPE_CHECKING:
     from backend.auto_plan import Plan
@@ -147,8 +148,8 @@ def _show(store: Store, settings: Settings, asked: _Asked) -> dict[str, Any]:
 
 def _lines(plan: Plan, max_error: float, confidence: float) -> list[str]:
     shown = [
-        f"v{plan.version}, at most {max_error:.1%} wrong with {confidence:.0%} confidence: "
-        f"{len(plan.accepted)} tasks would be accepted, {len(plan.checks)} more left to people "
+        f"v{plan.version}, at most {percent(max_error)}% wrong with {percent(confidence)}% "
+        f"confidence: {len(plan.accepted)} tasks would be accepted, {len(plan.checks)} more left to people "
         "as a check."
     ]
     single = len(plan.promises) == 1
@@ -164,7 +165,7 @@ def _lines(plan: Plan, max_error: float, confidence: float) -> list[str]:
 
 def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
     return [
-        f"Promise {run['run']} ({run['version']}, {run['max_error']:.1%}): {run['state']}, "
+        f"Promise {run['run']} ({run['version']}, {percent(run['max_error'])}%): {run['state']}, "
         f"{run['accepted']} accepted, {run['changed']} changed by people since, "
         f"{run['checked']} of {run['checks']} checks labelled, {run['check_errors']} of them "
         f"differ. {run['reason']}".rstrip()
@@ -205,8 +206,8 @@ def _open_run(store: Store, settings: Settings, asked: _Asked, progress: Experim
         before = open_run(session, asked.project_id)
         if before:
             progress.say(
-                f"Promise {before.id}, of at most {before.max_error:.1%} wrong, was not finished; "
-                "it is gone on with."
+                f"Promise {before.id}, of at most {percent(before.max_error)}% wrong, was not "
+                "finished; it is gone on with."
             )
             return before.id
     progress.tell("asking the version about every image", 0, 0)

@@ -24,6 +24,7 @@ from backend.labelstudio_projects import batched_lists
 from backend.tables import AutoLabel, AutoRun, Label, Task
 from backend.task_rows import AGREED
 from model.error_bounds import contradicted, error_bound
+from model.percents import percent
 
 ACCEPTING, DONE, PAUSED, UNDONE = "accepting", "done", "paused", "undone"
 LIVE = (ACCEPTING, DONE)
@@ -97,7 +98,7 @@ def pause_contradicted(session: Session, project_id: int) -> list[RunStatus]:
         run.state = PAUSED
         run.reason = (
             f"People differ on {errors} of the {checked} images that were left to them as a "
-            f"check; {run.max_error:.1%} were promised at most."
+            f"check; {percent(run.max_error)}% were promised at most."
         )
         paused.append(_status(session, run))
     return paused

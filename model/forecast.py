@@ -18,6 +18,7 @@ from model.learning_curve import (
     fit_learning_curve,
     usable,
 )
+from model.percents import percent
 from model.plurals import counted
 
 MINIMUM_VERSIONS = 3
@@ -195,14 +196,10 @@ def _rounded(number: float, *, up: bool) -> int | None:
     return int((ceil if up else floor)(number / unit) * unit)
 
 
-def _percent(target: float) -> str:
-    return f"{100 * target:.4g}%"
-
-
 def _reached_words(f: Forecast) -> str:
     assert f.reached is not None
     return (
-        f"{_percent(f.target)} is reached by now, with {f.labels:,} labels "
+        f"{percent(f.target)}% is reached by now, with {f.labels:,} labels "
         f"({min(f.reached, 0.99):.0%} sure)."
     )
 
@@ -211,24 +208,24 @@ def _range_words(f: Forecast) -> str:
     assert f.low is not None
     assert f.high is not None
     if f.low == 0:
-        return f"{_percent(f.target)} may be reached already, or take up to {f.high:,} more labels."
-    return f"{_percent(f.target)} takes about {f.low:,} to {f.high:,} more labels."
+        return f"{percent(f.target)}% may be reached already, or take up to {f.high:,} more labels."
+    return f"{percent(f.target)}% takes about {f.low:,} to {f.high:,} more labels."
 
 
 def _more_words(f: Forecast) -> str:
     assert f.low is not None
-    return f"{_percent(f.target)} takes more than {f.low:,} more labels, and perhaps cannot be had."
+    return f"{percent(f.target)}% takes more than {f.low:,} more labels, and perhaps cannot be had."
 
 
 def _never_words(f: Forecast) -> str:
     return (
-        f"This model may not get to {_percent(f.target)}: by its learning curve, "
+        f"This model may not get to {percent(f.target)}%: by its learning curve, "
         f"{HORIZON} times the {f.labels:,} labels by now would not do."
     )
 
 
 def _unknown_words(f: Forecast) -> str:
-    return f"Cannot tell yet what {_percent(f.target)} takes: {f.why_not}."
+    return f"Cannot tell yet what {percent(f.target)}% takes: {f.why_not}."
 
 
 _WORDS: dict[Outlook, Callable[[Forecast], str]] = {

@@ -41,6 +41,7 @@ from scipy.special import betainc, gammaln
 from model.checks import inner_share, row_flags, whole_numbers
 from model.error_bounds import error_bound
 from model.errors import ArgumentError
+from model.percents import percent
 from model.plurals import counted
 
 STEPS = 50
@@ -220,17 +221,17 @@ def _too_few(
         f"{first.errors} {'is' if first.errors == 1 else 'are'} wrong"
     )
     if more >= _MOST_LABELS:
-        reason = f"At most {max_error:.1%} wrong cannot be promised of so few images: {seen}."
+        reason = f"At most {percent(max_error)}% wrong cannot be promised of so few images: {seen}."
         return _refused(first, None, confidence, reason)
     if more > others:
         reason = (
-            f"At most {max_error:.1%} wrong cannot be promised of so few images: {seen}. It would "
-            f"take {counted(more, 'more audit label')} at least, and {others} other "
+            f"At most {percent(max_error)}% wrong cannot be promised of so few images: {seen}. It "
+            f"would take {counted(more, 'more audit label')} at least, and {others} other "
             f"{'image is' if others == 1 else 'images are'} waiting."
         )
         return _refused(first, more, confidence, reason)
     reason = (
-        f"At most {max_error:.1%} wrong cannot be promised yet: {seen}. It takes "
+        f"At most {percent(max_error)}% wrong cannot be promised yet: {seen}. It takes "
         f"{counted(more, 'more audit label')} at least, if the model is right wherever it is that "
         "sure."
     )

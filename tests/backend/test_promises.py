@@ -230,7 +230,7 @@ def test_a_promise_pauses_itself_when_labels_come(
         assert (paused, task) == (True, checks[2])
         assert not steps.promise()
     [record] = caplog.records
-    said = "People differ on 3 of the 3 images that were left to them as a check; 20.0% were "
+    said = "People differ on 3 of the 3 images that were left to them as a check; 20% were "
     assert record.getMessage() == f"project 1: promise {run} is paused: {said}promised at most."
     assert figures() == {**stands, **none, ("promises", "done"): 0, ("promises", "paused"): 1}
     page = client.get("/projects/1").get_data(as_text=True)
@@ -276,7 +276,7 @@ def test_label_studio_goes_down_in_the_middle(
     monkeypatch.setattr(studio.server, "handle_error", handled)
     done = run("--yes")
     assert done.exit_code == 0, done.output
-    assert "of at most 20.0% wrong, was not finished; it is gone on with." in done.output
+    assert "of at most 20% wrong, was not finished; it is gone on with." in done.output
     assert f"done, {len(studio.held())} accepted, 0 changed by people since, 0 of" in done.output
     assert {len(each) for each in studio.held().values()} == {1}
     assert len(studio.held()) > 30
