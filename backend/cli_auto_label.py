@@ -13,6 +13,7 @@ from backend.command import Json, command, errors
 from backend.errors import LabelStudioError, SetupError
 from backend.settings import Settings, label_studio_access, load_settings
 from model.percents import percent
+from model.plurals import counted
 
 if TYPE_CHECKING:
     from backend.auto_plan import Plan
@@ -91,7 +92,11 @@ def _undo(store: Store, client: LabelStudio, project_id: int) -> dict[str, Any]:
         except LabelStudioError:
             progress.say("Nothing more is accepted. The same command goes on taking back.")
             raise
-    line = f"{count} annotations were deleted; those tasks are unlabelled again."
+    line = (
+        "1 annotation was deleted; that task is unlabelled again."
+        if count == 1
+        else f"{count:,} annotations were deleted; those tasks are unlabelled again."
+    )
     return {"deleted": count, "lines": [line if count else "No accepted answer was left."]}
 
 
@@ -149,8 +154,8 @@ def _show(store: Store, settings: Settings, asked: _Asked) -> dict[str, Any]:
 def _lines(plan: Plan, max_error: float, confidence: float) -> list[str]:
     shown = [
         f"v{plan.version}, at most {percent(max_error)}% wrong with {percent(confidence)}% "
-        f"confidence: {len(plan.accepted)} tasks would be accepted, {len(plan.checks)} more left to people "
-        "as a check."
+        f"confidence: {counted(len(plan.accepted), 'task')} would be accepted, "
+        f"{len(plan.checks):,} more left to people as a check."
     ]
     single = len(plan.promises) == 1
     for name, promise in zip([""] if single else plan.classes, plan.promises, strict=True):

@@ -75,3 +75,11 @@ def test_the_command_says_what_was_asked_for(studio: AutoStudio) -> None:
     assert "At most 0.04% wrong cannot be promised" in " ".join(shown.split())
     studio.begin()
     assert "(v1, 20%): accepting" in said("--max-error", "0.2")
+
+
+def test_one_task_is_one_task(studio: AutoStudio) -> None:
+    for task in sorted(studio.rest)[1:]:
+        studio.tables.label(task, studio.truth[task])
+    assert "confidence: 1 task would be accepted" in " ".join(said("--max-error", "0.2").split())
+    said("--max-error", "0.2", "--yes")
+    assert said("--undo") == "1 annotation was deleted; that task is unlabelled again.\n"
