@@ -19,8 +19,10 @@ import numpy as np, onnxruntime
 from PIL import Image, ImageOps
 card = json.load(open("card.json", encoding="utf-8"))
 side = card["input"]["shape"][1]
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
-pixels = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0))
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
+white = Image.new("RGB", picture.size, "white")
+white.paste(picture, mask=picture.getchannel("A"))
+pixels = np.asarray(white.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0))
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 for control, row in zip(card["controls"], session.run(None, {"images": pixels[None]})):
     print(control["name"], dict(zip(control["classes"], row[0].round(4).tolist())))
@@ -47,6 +49,7 @@ def model_card(model: ServedModel, side: int, outputs: Mapping[str, str]) -> dic
             "order": "rows, columns, then red, green and blue",
             "preprocessing": [
                 "turn the picture as its EXIF orientation says",
+                "make grey of 16 bits 8 bits, by dividing by 257; example.py leaves that to you",
                 "put transparency on white, and make it RGB",
                 f"resize the whole picture to {side} × {side} pixels, bilinear with antialiasing; "
                 "the aspect ratio is not kept",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,3 +157,24 @@ def _head(
         temperature,
         np.full(k, 0.3, dtype=np.float32) if multiple else None,
     )
+
+
+def by_example(folder: Path, photo: Path) -> list[str]:
+    """The lines that the example prints; anything else than what it names may not be imported."""
+    barred = ("torch", "torchvision", "backend", "model", "sklearn", "openvino", "onnx")
+    code = (
+        f"import sys, runpy; sys.modules.update(dict.fromkeys({barred!r}))\n"
+        f"sys.argv = ['example.py', {str(photo)!r}]; runpy.run_path('example.py')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def faded(photo: Image.Image) -> Image.Image:
+    """The photo, transparent at the left and solid at the right, black where nothing is seen."""
+    alpha = np.tile(np.linspace(0, 255, photo.width).astype(np.uint8), (photo.height, 1))
+    seen = np.where(alpha[..., None] > 0, np.asarray(photo), 0)
+    return Image.fromarray(np.dstack([seen, alpha]).astype(np.uint8), "RGBA")
