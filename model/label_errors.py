@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 MODEL, PEOPLE, DUPLICATE = "model", "people", "near-duplicate"
+# The paper's and cleanlab's: the weight of each further self-confidence.
+_NEWEST = 0.8
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,20 @@ def model_doubt(probabilities: Array, targets: NDArray[Any], *, multiple: bool =
     if not len(targets):
         return np.zeros(0)
     if multiple:
-        from cleanlab.multilabel_classification import get_label_quality_scores
-
-        ticked = [np.flatnonzero(row).tolist() for row in targets]
-        return np.asarray(1 - get_label_quality_scores(ticked, probabilities))
+        # Not by cleanlab, which refuses a single class, and flags that are all alike.
+        confidences = np.where(targets, probabilities, 1 - probabilities)
+        return np.asarray(1 - _moving_average(-np.sort(-confidences, axis=1)))
     from cleanlab.rank import get_self_confidence_for_each_label
 
     return np.asarray(1 - get_self_confidence_for_each_label(targets, probabilities))
+
+
+def _moving_average(columns: Array) -> Array:
+    """(n, k) -> (n,) exponential moving average of each row, from left to right."""
+    average = columns[:, 0]
+    for column in columns.T[1:]:
+        average = _NEWEST * column + (1 - _NEWEST) * average
+    return average
 
 
 def off_diagonal(probabilities: Array, targets: NDArray[Any], *, multiple: bool = False) -> Flags:

@@ -106,6 +106,34 @@ def test_several_ticks_are_each_doubted() -> None:
     assert second.doubt == pytest.approx(1 - (0.8 * 0.1 + 0.2 * 0.7))
 
 
+def test_a_single_choice_that_may_be_ticked_is_doubted_by_its_confidence() -> None:
+    given = np.array([[1], [1], [0], [0], [0]], dtype=bool)
+    said = np.array([[0.9], [0.8], [0.1], [0.95], [0.3]])
+    assert model_doubt(said, given, multiple=True) == pytest.approx([0.1, 0.2, 0.1, 0.95, 0.3])
+    # Yes has the mean 0.85: only the fourth reaches it without the tick.
+    (found,) = suspicious_labels(said, given, multiple=True)
+    assert (found.position, found.likely, found.reasons) == (3, (0,), (MODEL,))
+    assert (found.doubt, found.probability) == pytest.approx((0.95, 0.95))
+
+
+@pytest.mark.parametrize("ticked", [False, True])
+@pytest.mark.parametrize("k", [1, 3])
+def test_flags_that_are_all_alike_are_nobodys_error(k: int, ticked: bool) -> None:
+    assert suspicious_labels(np.full((4, k), 0.3), np.full((4, k), ticked), multiple=True) == []
+
+
+@given(st.integers(0, 10_000), st.integers(2, 20), st.integers(2, 5))
+def test_the_doubt_of_several_flags_is_cleanlabs(seed: int, n: int, k: int) -> None:
+    from cleanlab.multilabel_classification import get_label_quality_scores
+
+    generator = np.random.default_rng(seed)
+    said, given = generator.random((n, k)), generator.random((n, k)) < 0.5
+    given[0], given[1] = True, False
+    ticked = [np.flatnonzero(row).tolist() for row in given]
+    wanted = 1 - get_label_quality_scores(ticked, said)
+    assert model_doubt(said, given, multiple=True) == pytest.approx(wanted)
+
+
 def test_thresholds_say_which_ticks_are_likely() -> None:
     given = np.array([[1, 0], [0, 1]], dtype=bool)
     said = np.array([[0.9, 0.3], [0.2, 0.6]])
