@@ -85,6 +85,7 @@ def make_order(
         picks=picks,
         places=pack_places(queue.task_ids, line.scores),
         scale=scale,
+        last_task=int(known.states.task_ids.max(initial=0)),
     )
 
 

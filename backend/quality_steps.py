@@ -20,10 +20,9 @@ from sqlalchemy.orm import Session
 
 from backend import clock
 from backend.groups import KnownImages, known_images
-from backend.orders import places_of
 from backend.suspicious import check_labels, looked_at
 from backend.sync import controls_of
-from backend.tables import Label, Order, Project, QualityCheck, Task, Vote
+from backend.tables import Label, Order, Project, QualityCheck, Vote
 from backend.task_rows import AGREED
 from backend.tools import Tools
 from model.drift import Drift, drift
@@ -88,19 +87,10 @@ def _images(session: Session, project: Project, backbone: str) -> dict[str, Know
 
 
 def last_of_the_first(session: Session, project_id: int) -> int:
-    """Number of the last task that was there when the first version was made; 0 while there is
-    none. Tasks are numbered as they come."""
-    orders = select(Order).where(Order.project_id == project_id)
-    first = session.scalars(
-        orders.where(Order.version > 0).order_by(Order.version, Order.number).limit(1)
-    ).first()
-    if first is None:
-        return 0
-    done = select(func.max(Task.id)).where(
-        Task.project_id == project_id, Task.labelled_at <= first.created_at
-    )
-    last: int = max(session.scalar(done) or 0, *places_of(first), 0)
-    return last
+    """Number of the last task that was there when the first version had its first order; 0 while
+    there is none. Tasks are numbered as they come."""
+    orders = select(Order.last_task).where(Order.project_id == project_id, Order.version > 0)
+    return session.scalar(orders.order_by(Order.version, Order.number).limit(1)) or 0
 
 
 def _drift(known: KnownImages, last: int, seed: int) -> dict[str, Any]:

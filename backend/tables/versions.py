@@ -59,6 +59,8 @@ class Order(Base):
     places: Mapped[bytes] = mapped_column(LargeBinary)
     scale: Mapped[dict[str, list[list[float]]]] = mapped_column(JSON)
     """Where a task that comes later has its place: see :mod:`backend.orders`."""
+    last_task: Mapped[int] = mapped_column(default=0)
+    """Largest number of a task that was there; 0 without any."""
 
     @property
     def name(self) -> str:

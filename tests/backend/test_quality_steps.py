@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from alembic import command
+from alembic.config import Config
+
+from backend.quality_steps import last_of_the_first
+from backend.settings import Settings
+from backend.store import MIGRATIONS, Store
 from backend.suspicious import check_labels, looked_at
-from backend.tables import Project
+from backend.tables import Order, Project
 from tests.backend.conftest import BACKBONE, Tables
+from tests.backend.databases import both_databases
+from tests.backend.queue_of import make_anew
+from tests.backend.saved_versions import save_version
 
 ONE_FLAG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image" choice="multiple"><Choice value="blurred"/></Choices></View>"""
@@ -22,3 +31,55 @@ def test_a_control_with_one_choice_to_tick_is_checked(tables: Tables) -> None:
         looked = looked_at(session, tables.project(), BACKBONE, 0.1)
     (found,) = check_labels(looked, seed=0)
     assert (found["task"], found["given"], found["likely"]) == (4, [], ["blurred"])
+
+
+def test_images_of_the_first_import_are_not_new(tables: Tables, settings: Settings) -> None:
+    tables.clusters(40)
+    with tables.store.read() as session:
+        assert last_of_the_first(session, 1) == 0
+    # These came with the others, but are embedded only after the first version.
+    for task in range(41, 81):
+        tables.task(task)
+    tables.label(7, "cat")
+    save_version(tables, settings, 1, backbone=BACKBONE)
+    for late in (100, 101):
+        make_anew(tables, settings)
+        tables.task(late)
+        with tables.store.read() as session:
+            assert last_of_the_first(session, 1) == 80
+
+
+@both_databases
+def test_in_older_tables_all_that_is_there_counts_as_old(store: Store) -> None:
+    tables = Tables(store)
+    for task in (3, 5):
+        tables.task(task)
+    with store.write() as session:
+        session.add(Project(id=2, title="Empty", label_config="", connected_at=0.0))
+        session.flush()
+        session.add_all([_order(1), _order(2)])
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with store.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0012")
+        command.upgrade(config, "head")
+    with store.read() as session:
+        assert [last_of_the_first(session, project) for project in (1, 2)] == [5, 0]
+
+
+def _order(project: int) -> Order:
+    return Order(
+        project_id=project,
+        version=1,
+        number=0,
+        created_at=0.0,
+        reason="",
+        strategy="margin",
+        audit_share=0.1,
+        pace=0.1,
+        known=1,
+        picks=[],
+        places=b"",
+        scale={},
+    )
