@@ -130,7 +130,7 @@ class PredictPayload(Payload):
 
 
 class TabPayload(Payload):
-    """Body of ``POST /api/projects/<id>/suspicious/tab``: how many labels the tab takes."""
+    """Body of ``POST /api/projects/<id>/suspicious/tab``: how many labels it takes the tasks of."""
 
     most: Annotated[int, Field(ge=1, le=200)] = 100
 

@@ -23,7 +23,7 @@ from backend.web_errors import RETRY_SECONDS, RequestError
 
 TITLE = "Suspicious labels"
 SHOWN = 100
-"""As many are on the page and go into the tab."""
+"""As many labels are on the page."""
 
 bp = Blueprint("suspicious", __name__, template_folder="templates")
 
@@ -51,13 +51,14 @@ def quality(project_id: int) -> Response:
 def make_tab(project_id: int) -> Response:
     """Make the tab "Suspicious labels" in Label Studio, or fill it anew, with the worst ones.
 
-    It holds exactly these tasks, as many as are asked for; no label is changed.
+    It holds exactly the tasks of as many labels as are asked for; a task that has several of them
+    is there once. No label is changed.
     """
     most = read_payload(TabPayload).most
     with services().store.read() as session:
         asked_project(session, project_id)
         found = suspicious_json(session, project_id)["suspicious"]
-    tasks = list(dict.fromkeys(entry["task"] for entry in found))[:most]
+    tasks = list(dict.fromkeys(entry["task"] for entry in found[:most]))
     if not tasks:
         raise RequestError(
             422, "nothing_suspicious", "No label is suspicious.", "There is nothing to show."
