@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -50,7 +51,9 @@ def data_folder(exam: Examination) -> Outcome:
             "user.",
         )
     finally:
-        probe.unlink(missing_ok=True)
+        # In a folder that may not be searched, a file that is not there cannot be removed either.
+        with contextlib.suppress(OSError):
+            probe.unlink()
     kind = file_system(folder, Path("/proc/self/mounts"))
     if kind in NETWORK_FILE_SYSTEMS and exam.settings.database_url is None:
         return warning(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ from tests.backend.small_label_studio import SmallLabelStudio
 from tests.backend.test_full_disk import filled, small_disk
 
 __all__ = ["no_network", "small_disk"]
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -47,6 +52,33 @@ def test_a_data_folder_that_takes_nothing(small_disk: Path, settings: Settings) 
     assert finding.state == "failed"
     assert "No space left" in finding.what
     assert list(small_disk.iterdir()) == []
+
+
+@contextmanager
+def not_ours() -> Iterator[Path]:
+    """A folder that this process may not search: it is closed, or belongs to root."""
+    root = os.getuid() == 0
+    # Not below pytest's own folder, which another user may not enter.
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        data.mkdir(mode=0o700 if root else 0)
+        Path(folder).chmod(0o755)
+        try:
+            if root:
+                os.seteuid(NOBODY)
+            yield data
+        finally:
+            if root:
+                os.seteuid(0)
+            data.chmod(0o700)
+
+
+def test_a_data_folder_of_another_user(settings: Settings) -> None:
+    with not_ours() as folder:
+        finding = look("data-folder", settings.model_copy(update={"data_dir": folder}))
+    assert finding.state == "failed"
+    assert f"into the data folder {folder} (Permission denied)" in finding.what
+    assert "Make it writable for the user that Tiebreak runs as" in finding.mend
 
 
 def test_a_disk_with_little_room(small_disk: Path, settings: Settings) -> None:
