@@ -17,6 +17,7 @@ from backend.doctor.findings import Outcome, Skipped, failed, ok
 from backend.errors import ImageError, LabelConfigError
 from backend.images import ImageFetcher
 from backend.label_config import parse_label_config
+from model.plurals import counted
 
 MOST_TASKS = 5000
 OF_EACH, MOST_SOURCES = 3, 8
@@ -27,14 +28,15 @@ Sample = tuple[int, str]
 
 def images(exam: Examination) -> Outcome:
     """Some images of each source can be fetched and decoded."""
-    sources = _sources(exam)
-    if not sources:
+    known = _sources(exam)
+    if not known:
         raise Skipped("the project has no images yet")
+    sources = dict(islice(known.items(), MOST_SOURCES))
     count, problems = 0, dict[str, ImageError]()
     with tempfile.TemporaryDirectory(prefix="tiebreak-doctor-") as folder:
         fetcher = _fetcher(exam, Path(folder))
         try:
-            for source, samples in islice(sources.items(), MOST_SOURCES):
+            for source, samples in sources.items():
                 for task, uri in spread(samples, OF_EACH):
                     count += 1
                     try:
@@ -43,11 +45,14 @@ def images(exam: Examination) -> Outcome:
                         problems.setdefault(f"{source}, task {task}", error)
         finally:
             fetcher.close()
+    were = "was" if count == 1 else "were"
     if not problems:
-        return ok(f"{count} images of {len(sources)} sources were fetched ({', '.join(sources)})")
+        tried = f"{counted(count, 'image')} of {counted(len(sources), 'source')} {were} fetched"
+        left = f"; {counted(len(known) - len(sources), 'more source')} not tried"
+        return ok(f"{tried} ({', '.join(sources)}){left if len(known) > len(sources) else ''}")
     where, first = next(iter(problems.items()))
     return failed(
-        f"{len(problems)} of {count} images that were tried cannot be had. {where}: "
+        f"{len(problems)} of {counted(count, 'image')} that {were} tried cannot be had. {where}: "
         f"{first.message}",
         first.mend
         or "See that Label Studio itself shows the task's image; the page lists every "
