@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import Select, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from backend import clock
+from backend.arrays import in_parts
 from backend.groups import KnownImages, known_images
 from backend.suspicious import check_labels, looked_at
 from backend.sync import controls_of
@@ -76,9 +77,26 @@ class QualitySteps:
 def _mark(session: Session, project: Project) -> str:
     """Digest of what a check depends on. Labels count once a training has seen them."""
     labels = select(func.count()).where(Label.project_id == project.id, Label.status != AGREED)
-    votes = select(func.count()).where(Vote.project_id == project.id)
-    seen: list[Any] = [session.scalar(query) for query in (labels, votes)]
-    return hashlib.sha256(json.dumps([project.attempted, *seen]).encode()).hexdigest()
+    seen: list[Any] = [project.attempted, session.scalar(labels)]
+    digest = hashlib.sha256(json.dumps(seen).encode())
+    for part in in_parts(session, _disputed(project.id)):
+        digest.update(json.dumps([list(row) for row in part]).encode())
+    return digest.hexdigest()
+
+
+def _disputed(project_id: int) -> Select[*tuple[Any, ...]]:
+    """What each annotator said of the tasks on which they differ, as text.
+
+    Where all say the same nobody dissents from the label. So the database picks the others, for
+    this is asked at every look.
+    """
+    of_project, said = Vote.project_id == project_id, cast(Vote.choices, Text)
+    tasks = select(Vote.task_id).where(of_project).group_by(Vote.task_id)
+    return (
+        select(Vote.task_id, Vote.annotation_id, said)
+        .where(of_project, Vote.task_id.in_(tasks.having(func.min(said) != func.max(said))))
+        .order_by(Vote.task_id, Vote.annotation_id)
+    )
 
 
 def _images(session: Session, project: Project, backbone: str) -> dict[str, KnownImages]:

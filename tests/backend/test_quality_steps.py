@@ -5,15 +5,16 @@ from __future__ import annotations
 from alembic import command
 from alembic.config import Config
 
-from backend.quality_steps import last_of_the_first
+from backend.quality_steps import _mark, last_of_the_first
 from backend.settings import Settings
 from backend.store import MIGRATIONS, Store
 from backend.suspicious import check_labels, looked_at
-from backend.tables import Order, Project
+from backend.tables import Order, Project, Vote
 from tests.backend.conftest import BACKBONE, Tables
 from tests.backend.databases import both_databases
 from tests.backend.queue_of import make_anew
 from tests.backend.saved_versions import save_version
+from tests.backend.test_suspicious import vote
 
 ONE_FLAG = """<View><Image name="image" value="$image"/>
 <Choices name="label" toName="image" choice="multiple"><Choice value="blurred"/></Choices></View>"""
@@ -66,6 +67,30 @@ def test_in_older_tables_all_that_is_there_counts_as_old(store: Store) -> None:
         command.upgrade(config, "head")
     with store.read() as session:
         assert [last_of_the_first(session, project) for project in (1, 2)] == [5, 0]
+
+
+@both_databases
+def test_what_dissenters_say_is_part_of_the_mark(store: Store) -> None:
+    def mark() -> str:
+        with store.read() as session:
+            return _mark(session, session.get_one(Project, 1))
+
+    def say(annotation: int, choice: str) -> str:
+        with store.write() as session:
+            session.get_one(Vote, (1, 1, annotation)).choices = {"label": [choice]}
+        return mark()
+
+    Tables(store)
+    nothing = mark()
+    for annotator in (1, 2):
+        vote(store, 1, annotator, "dog")
+    assert mark() == nothing
+    vote(store, 1, 3, "owl")
+    disputed = mark()
+    assert disputed != nothing
+    assert say(3001, "cat") not in (disputed, nothing)
+    assert say(3001, "dog") == nothing
+    assert say(1001, "owl") not in (disputed, nothing)
 
 
 def _order(project: int) -> Order:
