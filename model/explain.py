@@ -42,6 +42,8 @@ _KERNEL_WIDTH = 0.25
 _PENALTY = 1.0
 _COMPACTNESS = 10.0
 _BATCH = 64
+# Relative: logits are float32, and batches of another size may round otherwise.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,15 +112,16 @@ def weighted_ridge(
 ) -> tuple[Array, float]:
     """(n, k) rows and (n,) values -> (k,) coefficients w, and the weighted R² of the fit.
 
-    Minimises Σ sᵢ (yᵢ - b - w·xᵢ)² + penalty·|w|²; the intercept b is not penalised.
+    Minimises Σ sᵢ (yᵢ - b - w·xᵢ)² + penalty·|w|²; the intercept b is not penalised. Values that
+    differ by no more than rounding are equal: no coefficients, and a fit of 1.
     """
     share = sample_weights / sample_weights.sum()
     x, y = rows - share @ rows, values - share @ values
+    total = float(share @ y**2)
+    if total <= (_ROUNDING * np.abs(values).max()) ** 2:
+        return np.zeros(x.shape[1]), 1.0
     weighted = x * sample_weights[:, None]
     coefficients = np.linalg.solve(weighted.T @ x + penalty * np.eye(x.shape[1]), weighted.T @ y)
-    total = float(share @ y**2)
-    if total == 0:
-        return coefficients, 1.0
     return coefficients, 1.0 - float(share @ (y - x @ coefficients) ** 2) / total
 
 

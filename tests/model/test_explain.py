@@ -185,11 +185,21 @@ def test_the_ridge_is_scikit_learns(seed: int) -> None:
     assert fit == pytest.approx(model.score(rows, values, sample_weight=weights))
 
 
-def test_what_never_changes_has_no_weights() -> None:
-    rows = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-    weights, fit = weighted_ridge(rows, np.full(3, 2.5), np.ones(3), 1.0)
-    assert weights.tolist() == [0.0, 0.0]
-    assert fit == 1.0
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 2.5, -1.37, 1e4])
+def test_what_never_changes_has_no_weights(value: float) -> None:
+    generator = np.random.default_rng(0)
+    rows = (generator.random((256, 40)) < 0.5).astype(np.float64)
+    weights = np.exp(-generator.random(256))
+    same = np.full(256, value)
+    rounded = same.astype(np.float32) * (1 + generator.choice([0, 1e-7], 256))
+    for values in (same, rounded):
+        found, fit = weighted_ridge(rows, values, weights, 1.0)
+        assert (found == 0).all()
+        assert fit == 1.0
+    # A change that is small, but no rounding, is explained.
+    found, fit = weighted_ridge(rows, same + 0.01 * (1 + abs(value)) * rows[:, 3], weights, 1e-6)
+    assert found.argmax() == 3
+    assert fit == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small"])
