@@ -79,12 +79,17 @@ def _seconds_sentence(found: Median) -> str:
     if found.value is None or found.low is None or found.high is None:
         return "Cannot tell yet how long a label takes."
     unit, length = ("minute", 60) if found.value >= FEW_SECONDS else ("second", 1)
-    middle, low, high = (f"{each / length:.2g}" for each in (found.value, found.low, found.high))
+    middle, low, high = (_two_digits(t / length) for t in (found.value, found.low, found.high))
     units = unit if middle == "1" else unit + "s"
     return (
         f"Half of the labels take {middle} {units} or less ({low} to {high}), of "
         f"{found.n} that were timed."
     )
+
+
+def _two_digits(number: float) -> str:
+    """At least two digits, never as a power of ten."""
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _drift(key: str, found: Json) -> Json:
