@@ -214,6 +214,8 @@ def _range_words(f: Forecast) -> str:
 
 def _more_words(f: Forecast) -> str:
     assert f.low is not None
+    if f.low == 0:
+        return f"{percent(f.target)}% may be reached already, or perhaps cannot be had."
     return f"{percent(f.target)}% takes more than {f.low:,} more labels, and perhaps cannot be had."
 
 

@@ -50,6 +50,12 @@ def test_a_range_without_end_leaves_out_a_fifth_at_the_beginning():
     assert read((21, 300), (40, 700), (39, inf)).low == 300
 
 
+def test_a_range_without_end_that_begins_at_a_few_labels_may_be_reached():
+    found = read_curve(crowd([5.0] * 30 + [inf] * 70, labels=40), 0.8)
+    assert (found.outlook, found.low, found.high) == (Outlook.MORE_THAN, 0, None)
+    assert found.sentence == "80% may be reached already, or perhaps cannot be had."
+
+
 def test_reached_and_not_in_sight_hold_for_four_fifths():
     found = read((81, 0), (19, inf))
     assert (found.outlook, found.low, found.high) == (Outlook.REACHED, 0, 0)
