@@ -16,6 +16,7 @@ from backend.queue_settings import queue_warnings
 from backend.secrets import SECRET_HEADER, log_in, webhook_secret
 from backend.settings import Settings
 from backend.store import Store
+from model.plurals import counted
 
 BACKEND_TITLE = "Tiebreak"
 QUEUE_TITLE = "Tiebreak queue"
@@ -123,7 +124,7 @@ def _connect(
 
 def _describe(config: LabelConfig) -> list[str]:
     lines = [
-        f"learns “{control.name}”: {len(control.classes)} classes, "
+        f"learns “{control.name}”: {counted(len(control.classes), 'class')}, "
         f"{'any number of them' if control.multiple else 'one'} per image"
         for control in config.controls
     ]

@@ -32,6 +32,7 @@ from backend.tables import Hint, Project, Version, version_name
 from model.artifact import Artifact
 from model.errors import ArtifactError, StorageError
 from model.head import Head
+from model.plurals import counted
 
 BY_HAND = "Promoted by hand"
 
@@ -215,9 +216,10 @@ def _check(store: Store, settings: Settings, project_id: int, number: int) -> li
         counts = count_images(session, project_id, row.backbone)
     if counts.embedded + counts.failed < counts.images:
         lacking = counts.images - counts.embedded - counts.failed
+        are, their = ("is", "its") if lacking == 1 else ("are", "their")
         warnings.append(
-            f"{lacking} of {counts.images} images are still to be embedded for "
-            f"{version_name(number)}; until the trainer has done that, their tasks wait."
+            f"{lacking:,} of {counted(counts.images, 'image')} {are} still to be embedded for "
+            f"{version_name(number)}; until the trainer has done that, {their} tasks wait."
         )
     if order is not None and order.known and order.strategy != strategy:
         warnings.append(

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from model.checks import class_positions
 from model.errors import ArgumentError
 from model.learning_curve import LearningCurve
+from model.plurals import counted
 
 STEP = 100
 """Labels between two versions whose predictions are compared: with fewer they agree whatever they
@@ -116,8 +117,9 @@ def stop_hint(
 def _unknown(comparisons: int, gain: Gain | None) -> str:
     lacking = []
     if comparisons < COMPARISONS:
-        more = COMPARISONS - comparisons
-        lacking.append(f"{more} more comparisons of versions {STEP} labels apart are needed")
+        more = counted(COMPARISONS - comparisons, "more comparison")
+        are = "is" if more.startswith("1 ") else "are"
+        lacking.append(f"{more} of versions {STEP} labels apart {are} needed")
     if gain is None:
         lacking.append("no learning curve can be fitted yet")
     return f"Cannot tell yet whether to stop: {' and '.join(lacking)}."

@@ -16,6 +16,7 @@ from backend.doctor.findings import Outcome, failed, ok, warning
 from backend.secret_files import SUFFIX
 from backend.secrets import FILES
 from backend.settings import SECRETS, variable_name
+from model.plurals import counted
 
 LEAST_FREE, FEW_FREE = 500_000_000, 2_000_000_000
 """Bytes: below the first nothing may be stored any more; below the second it soon may not."""
@@ -121,7 +122,7 @@ def secret_files(exam: Examination) -> Outcome:
             f"Other users of this machine may read {shown}.",
             "chmod 600 the file, unless it is a container's own, where there are no others.",
         )
-    return ok(f"{len(own) + len(named)} files with secrets, none open to other users")
+    return ok(f"{counted(len(own) + len(named), 'file')} with secrets, not open to other users")
 
 
 def is_open(path: Path) -> bool:

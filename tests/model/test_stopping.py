@@ -90,6 +90,10 @@ def test_too_little_to_tell():
         "Cannot tell yet whether to stop: 2 more comparisons of versions 100 labels apart are "
         "needed and no learning curve can be fitted yet."
     )
+    assert stop_hint(SETTLED[:2], None).sentence == (
+        "Cannot tell yet whether to stop: 1 more comparison of versions 100 labels apart is "
+        "needed and no learning curve can be fitted yet."
+    )
     hint = stop_hint([], rising(0.001))
     assert hint.stop is None
     assert hint.gain == Gain(0.001, 0.001, 0.001) or hint.gain.middle == pytest.approx(0.001)

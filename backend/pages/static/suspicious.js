@@ -16,7 +16,8 @@ document.getElementById("make-tab")?.addEventListener("click", async ({ target }
     link.href = said.url;
     link.rel = "noreferrer";
     link.textContent = `Open “${said.title}” in Label Studio`;
-    made.replaceChildren(link, ` (${said.tasks.length} tasks)`);
+    const count = said.tasks.length;
+    made.replaceChildren(link, ` (${count} ${count === 1 ? "task" : "tasks"})`);
   } catch (error) {
     made.textContent = error.message;
   } finally {
