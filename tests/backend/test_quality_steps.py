@@ -63,7 +63,7 @@ def test_in_older_tables_all_that_is_there_counts_as_old(store: Store) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     with store.engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "0012")
+        command.downgrade(config, "0013")
         command.upgrade(config, "head")
     with store.read() as session:
         assert [last_of_the_first(session, project) for project in (1, 2)] == [5, 0]
