@@ -63,7 +63,7 @@ def explain(
     found = Explainer(settings, store, champions, LocalEngine(settings)).explain(
         row.id, picture, control=control, class_name=class_name
     )
-    write_explanation(out, picture, found, title=f"{Path(image).name} in “{row.title}”")
+    write_explanation(out, picture, found, title=f"{_shown_name(image)} in “{row.title}”")
     if not as_json:
         _print(found)
         errors.print(escaped(f"Where it looked is in {out}."))
@@ -98,13 +98,24 @@ def _picture(settings: Settings, image: str) -> Image:
         client = LabelStudio(*label_studio_access(settings), settings.label_studio_timeout)
     fetcher = ImageFetcher(settings, client)
     try:
-        if image.startswith(("http://", "https://")):
+        if _is_address(image):
             digest = fetcher.fetch(image, 0)
         else:
             digest = fetcher.copies.put(_file(Path(image), settings.image_max_bytes))
         return fetcher.copies.open(digest)
     finally:
         fetcher.close()
+
+
+def _is_address(image: str) -> bool:
+    return image.startswith(("http://", "https://"))
+
+
+def _shown_name(image: str) -> str:
+    """What the page calls the picture. The query of an address may hold a secret signature."""
+    from backend.images import shortened
+
+    return Path(shortened(image) if _is_address(image) else image).name
 
 
 def _file(path: Path, most: int) -> bytes:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from backend.projects import register_project
 from model.errors import ArgumentError
 from model.overlays import laid_over
 from tests.backend.explained_project import CLASSES, ExplainedProject, explained, png, stripes
+from tests.serving import serving
 
 __all__ = ["explained"]
 
@@ -123,6 +125,29 @@ def test_the_command_draws_a_picture_and_prints_json(
     expected = explained.explainer().explain(1, picture, class_name="cat")
     third = drawn.crop((144, 0, 208, 64))
     assert third.tobytes() == laid_over(picture, expected.heat).tobytes()
+
+
+def test_the_page_leaves_out_what_may_be_secret_of_an_address(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pictures(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(file.read_bytes())
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    monkeypatch.setenv("TIEBREAK_IMAGE_ALLOWED_NETWORKS", '["127.0.0.0/8"]')
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Pictures)) as server:
+        address = f"http://127.0.0.1:{server.server_port}/bucket/cat.png?X-Signature=abc/d0e1f2"
+        result = run(address)
+    assert result.exit_code == 0, result.output
+    page = Path("explanation.html").read_text()
+    assert "cat.png in “Test”" in page
+    assert "Signature" not in page
+    assert "d0e1f2" not in page + result.output
 
 
 def test_what_the_command_refuses(explained: ExplainedProject, file: Path) -> None:
