@@ -57,6 +57,7 @@ class LeftOutAnswer(Answer):
     nothing: int = Field(ge=0, description="Nothing was there to be ticked")
     replaced: int = Field(ge=0, description="The prediction was being replaced")
     changed: int = Field(ge=0, description="The answer was changed before it was seen")
+    check: int = Field(ge=0, description="A promise left the image to people as a check")
     other_share: int = Field(ge=0, description="Another blind share was in force")
 
 

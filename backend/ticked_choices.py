@@ -4,6 +4,7 @@ Counted are first answers, of everybody and of each annotator. Only answers to i
 are compared, all of the time in which one blind share was in force: while there was none, every
 image was ticked by another version than those that blind answers came after. Audit images are not
 ticked either, but they are drawn from all images and not from the queue, so they stand beside it.
+Images that a promise left to people as a check are those that the version is sure of: left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from backend.first_answers import CHANGED, NOTHING, REPLACED
 from backend.sync import controls_of
 from backend.tables import FirstAnswer, Project
-from backend.withholding import AUDIT, BLIND, TICKED
+from backend.withholding import AUDIT, BLIND, CHECK, TICKED
 from model.automation_bias import Swayed, differing, swayed
 
 Json = dict[str, Any]
@@ -81,7 +82,7 @@ def _left_out(session: Session, project_id: int, share: float | None) -> Json:
         .where(FirstAnswer.project_id == project_id)
         .group_by(FirstAnswer.state, FirstAnswer.blind_share)
     )
-    found = {NOTHING: 0, REPLACED: 0, CHANGED: 0, "other_share": 0}
+    found = {NOTHING: 0, REPLACED: 0, CHANGED: 0, CHECK: 0, "other_share": 0}
     for state, theirs, n in rows:
         if state in found:
             found[state] += n

@@ -15,7 +15,7 @@ from backend.first_answers import CHANGED, NOTHING, REPLACED
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import FirstAnswer
-from backend.withholding import AUDIT, BLIND, TICKED
+from backend.withholding import AUDIT, BLIND, CHECK, TICKED
 from model.automation_bias import difference_interval, exact_interval
 from tests.backend.conftest import Tables
 from tests.backend.served_app import client_of, settings_in
@@ -33,6 +33,8 @@ ROWS = [
     (3, NOTHING, None, 0, 12),
     (3, REPLACED, None, 0, 2),
     (11, CHANGED, 0.1, 0, 1),
+    (3, CHECK, 0.1, 3, 5),
+    (11, CHECK, 0.5, 1, 3),
 ]
 
 
@@ -41,7 +43,7 @@ def answers(rows: Iterable[tuple[int, str, float | None, int, int]]) -> Iterator
     for annotator, state, share, differ, n in rows:
         for number in range(n):
             task += 1
-            counts = state in (TICKED, BLIND, AUDIT)
+            counts = state in (TICKED, BLIND, AUDIT, CHECK)
             differs = number < differ
             yield FirstAnswer(
                 project_id=1,
@@ -108,7 +110,13 @@ def test_counts_of_everybody_and_of_each(page: FlaskClient, store: Store) -> Non
         "follows",
         "no difference seen",
     ]
-    assert found["left_out"] == {"nothing": 12, "replaced": 2, "changed": 1, "other_share": 47}
+    assert found["left_out"] == {
+        "nothing": 12,
+        "replaced": 2,
+        "changed": 1,
+        "check": 8,
+        "other_share": 47,
+    }
     assert "differ from the model 45.6 points (" in three["sentence"]
     assert "less often when they see its choice" in three["sentence"]
 
@@ -133,6 +141,7 @@ def test_the_page_has_the_numbers_of_the_api(page: FlaskClient, store: Store) ->
     assert "3 90 4.4 %" in read
     assert "follows the tick" in read
     assert "12 where nothing was there to be ticked" in read
+    assert "8 to images that a promise left to people as a check" in read
 
 
 def test_with_no_answers_it_says_what_is_missing(page: FlaskClient, tmp_path: Path) -> None:

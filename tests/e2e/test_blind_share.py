@@ -90,7 +90,13 @@ def test_blind_images_have_no_ticked_choice_and_answers_are_compared(
 
     found = tiebreak.wait(project, lambda _: counted(), PATIENCE)
     (control,) = found["controls"]
-    assert found["left_out"] == {"nothing": LABELS, "replaced": 0, "changed": 0, "other_share": 0}
+    assert found["left_out"] == {
+        "nothing": LABELS,
+        "replaced": 0,
+        "changed": 0,
+        "check": 0,
+        "other_share": 0,
+    }
     assert [control["ticked"]["differ"], control["ticked"]["n"]] == counts["ticked"]
     assert control["blind"]["n"] == counts["blind"][1]
     assert [each["annotator"] for each in control["annotators"]] == [admin.id]
