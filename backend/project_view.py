@@ -59,7 +59,8 @@ class Confusion:
 class ControlView:
     """One control. A figure is None where it cannot be drawn yet, and a sentence says why.
 
-    ``measures`` are pairs of a name and a number in words; ``told``: whether any of them is one.
+    ``measures`` are pairs of a name and a number in words; ``measures_why`` says why none of them
+    can be told, and is empty where one can.
     """
 
     name: str
@@ -73,7 +74,7 @@ class ControlView:
     calibration_why: str
     balance: ClassBalance
     measures: list[tuple[str, str]]
-    told: bool
+    measures_why: str
     confusion: Confusion | None
 
 
@@ -116,7 +117,7 @@ def _view(
         "" if steps else _no_calibration(held),
         balance,
         [(title, number_text(name, held[name])) for name, title in NAMES.items() if name in held],
-        any_told(held),
+        _no_measures(project, held),
         confusion_of(held),
     )
 
@@ -196,6 +197,18 @@ def _no_curve(audited: int) -> str:
     return (
         "Cannot tell yet: no version has been measured on at least 10 independent audit labels; "
         f"there {'is' if audited == 1 else 'are'} {counted(audited, 'audit label')}."
+    )
+
+
+def _no_measures(project: Project, held: Mapping[str, Any]) -> str:
+    """By the reason of the training itself: audit labels may have come since."""
+    if not held or any_told(held):
+        return ""
+    reason = next(held[name]["reason"] for name in NAMES if name in held)
+    return (
+        "Accuracy, F1 and the other measures of "
+        f"{version_name(project.champion)} on the audit labels cannot be told yet: "
+        f"{reason.removeprefix('cannot tell yet: ')}."
     )
 
 

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from backend.audit_answers import answers_behind
 from backend.class_balance import class_balance
 from backend.label_config import parse_label_config
+from backend.measures_text import NAMES
 from backend.project_view import Cell, confusion_of, control_views, curve_points, random_points
 from backend.settings import Settings
 from backend.store import Store
@@ -98,6 +99,23 @@ def test_addresses_that_name_nothing_are_refused(measured: Measured) -> None:
     said = page.get(f"/projects/1/answers?control=label&truth={HOSTILE}&said=cat").text
     assert "There is no such image now" in said
     assert HOSTILE not in said
+
+
+def test_why_no_measure_is_told_is_the_reason_of_the_training(measured: Measured) -> None:
+    page, store, _ = measured
+    reason = "cannot tell yet: 7 of 10 labels, near-duplicates counted once"
+    unknown = {"value": None, "low": None, "high": None, "n": 25, "reason": reason}
+    with store.write() as session:
+        version = session.get_one(Version, (1, 3))
+        held = version.metrics["measures"]["label"]["held_out"]
+        untold = held | {name: unknown for name in NAMES if name in held}
+        version.metrics = version.metrics | {"measures": {"label": {"held_out": untold}}}
+    read = words(page.get("/projects/1").text)
+    assert (
+        "Accuracy, F1 and the other measures of v3 on the audit labels cannot be told yet: "
+        "7 of 10 labels, near-duplicates counted once."
+    ) in read
+    assert "and there are" not in read
 
 
 def test_files_that_are_gone_are_told(measured: Measured) -> None:
