@@ -30,7 +30,7 @@ CHECKS = "check of a promise: it shows whether automatic labels are right, so no
 WITHHELD = {AUDIT: MEASURES, CHECK: CHECKS, BLIND: UNSEEN}
 BY_CHANCE = "drawn by chance"
 UNLEARNED = "drawn by chance: nothing is learned yet"
-LATE = "new: it has its place with the next order"
+LATE = "new: it was not known yet when this order was made"
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,15 @@ def next_in_queue(
     likely = _likely(session, project.id, artifact, controls, shown)
     digests = _digests(session, project.id, tasks)
     picks = {task: number for number, task in enumerate(order.picks if order else (), start=1)}
+    placed = places_of(order)
     return [
         Waiting(
             place,
             task,
             digests.get(task),
             likely.get(task, []),
-            _why(order, known[task], scores[task], picks.get(task), withheld.get(task, "")),
+            _why(order, known[task], scores[task], picks.get(task), withheld.get(task, ""))
+            or (UNCERTAIN if task in placed else LATE),
         )
         for place, task in enumerate(tasks, start=1)
     ]
@@ -107,6 +109,7 @@ def _scores(session: Session, project_id: int, order: Order | None) -> dict[int,
 
 
 def _why(order: Order | None, task: Task, score: float, pick: int | None, withheld: str) -> str:
+    """What stands out about a task; empty where it is only its own score."""
     reasons = (
         (score == LAST_SCORE, BROKEN),
         (task.skips > 0 and task.annotations == 0, SKIPPED),
@@ -116,7 +119,7 @@ def _why(order: Order | None, task: Task, score: float, pick: int | None, withhe
         (pick is not None and order is not None, _picked(order, pick)),
         (order is not None and order.strategy == RANDOM, BY_CHANCE),
     )
-    return next((why for holds, why in reasons if holds), UNCERTAIN)
+    return next((why for holds, why in reasons if holds), "")
 
 
 def _picked(order: Order | None, pick: int | None) -> str:

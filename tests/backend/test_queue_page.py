@@ -12,6 +12,7 @@ from backend.orders import places_of
 from backend.queue_view import (
     BROKEN,
     BY_CHANCE,
+    LATE,
     MEASURES,
     SKIPPED,
     TWIN,
@@ -26,7 +27,7 @@ from backend.tables import Project, Task
 from backend.withholding import Withholding
 from model.audit import in_audit
 from tests.backend.conftest import BACKBONE, Tables, digest_of
-from tests.backend.queue_of import make_anew, order_of, serving
+from tests.backend.queue_of import make_anew, order_of, plan, pushed, serving
 from tests.backend.saved_versions import save_version
 
 Look = Callable[..., list[Waiting]]
@@ -127,6 +128,18 @@ def test_every_task_says_why_it_stands_there(
             assert why[task] == f"picked by the strategy {order.strategy}, as number {number}"
     rest = set(why) - audit - set(picked) - {40, free[0]}
     assert {why[task] for task in rest} <= {UNCERTAIN}
+
+
+def test_a_latecomer_is_said_to_be_new(look: Look, learned: Tables, settings: Settings) -> None:
+    order_of(learned, settings)
+    late = next(t for t in range(50, 99) if not in_audit(digest_of(t), settings.audit_share))
+    learned.task(late, CENTRES[0] + CENTRES[1])
+    pushed(learned, plan(learned, settings))
+    why = {each.task: each.why for each in look()}
+    assert why[late] == LATE
+    assert LATE not in {said for task, said in why.items() if task != late}
+    make_anew(learned, settings)
+    assert {each.task: each.why for each in look()}[late] != LATE
 
 
 def test_where_choosing_does_not_pay_chance_decides(
