@@ -27,6 +27,9 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 MODEL, PEOPLE, DUPLICATE = "model", "people", "near-duplicate"
+CLEAR = 0.95
+"""Doubt from which a label is suspicious however many confident learning counts: it has a chance of
+one in twenty at most, by a calibrated model."""
 # The paper's and cleanlab's: the weight of each further self-confidence.
 _NEWEST = 0.8
 
@@ -70,10 +73,10 @@ def suspicious_labels(
     ``thresholds``     (k,) from which probability on a class is said, with ``multiple``
 
     A label is suspicious when the model says something else and doubts it most, for as many as
-    confident learning counts errors (:func:`off_diagonal`); when people disagreed; or when a
-    near-duplicate has another label. Its doubt is 1 - prod(1 - d) over the reasons it has, as if
-    each were an independent witness that is wrong with probability 1 - d: d is
-    :func:`model_doubt`, the dissent, and :func:`duplicate_doubt`.
+    confident learning counts errors (:func:`off_diagonal`), or by :data:`CLEAR` and more; when
+    people disagreed; or when a near-duplicate has another label. Its doubt is 1 - prod(1 - d) over
+    the reasons it has, as if each were an independent witness that is wrong with probability 1 - d:
+    d is :func:`model_doubt`, the dissent, and :func:`duplicate_doubt`.
 
     ArgumentError when the arrays do not fit together or hold what is not allowed.
     """
@@ -92,6 +95,7 @@ def suspicious_labels(
     other = said[0] != given[known]
     other = other.any(axis=1) if multiple else other
     flagged[MODEL] = np.zeros(n, dtype=np.bool_)
+    flagged[MODEL][known] = other & (doubt >= CLEAR)
     flagged[MODEL][np.flatnonzero(known)[worst[other[worst]][:errors]]] = True
     trust = np.ones(n)
     for name, part in parts.items():
