@@ -160,7 +160,9 @@ def _lines(plan: Plan, max_error: float, confidence: float) -> list[str]:
     single = len(plan.promises) == 1
     for name, promise in zip([""] if single else plan.classes, plan.promises, strict=True):
         shown.append(f"{name}: {promise.reason}" if name else promise.reason)
-    for title, some in (("just sure enough", plan.accepted), ("not sure enough", plan.below)):
+    promised = any(promise.threshold is not None for promise in plan.promises)
+    below = "not sure enough" if promised else "surest, but not promised"
+    for title, some in (("just sure enough", plan.accepted), (below, plan.below)):
         for one in some[:NEAREST]:
             shown.append(f"  {title}: task {one.task_id}, {one.choice} {one.sureness:.1%}")
     if plan.accepted:
