@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backend.version_metrics import SAMPLES
+from backend.version_metrics import SAMPLES, share_name
 
 NAMES = {
     "accuracy": "accuracy",
@@ -35,9 +35,30 @@ def number_text(name: str, number: Mapping[str, Any]) -> str:
     return f"{value} ({low} to {high})"
 
 
+def words_of(name: str, part: Mapping[str, Any]) -> str:
+    """One measure of a sample in words; a dash where it was not taken."""
+    return number_text(name, part[name]) if name in part else "–"
+
+
+def audit_shares(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Of each control the share of audit labels that a version got right at its training, in words:
+    ``83.1% (77.5% to 87.6%) of 144``, or why it cannot be told. Empty where nothing was measured.
+    """
+    measures = metrics.get("measures") or {}
+    return [
+        (name, _audit_share(samples.get("held_out") or {})) for name, samples in measures.items()
+    ]
+
+
 def any_told(part: Mapping[str, Any]) -> bool:
     """Whether any of the measures of one sample can be told yet."""
     return any(name in part and part[name]["value"] is not None for name in NAMES)
+
+
+def _audit_share(part: Mapping[str, Any]) -> str:
+    name = share_name(bool(part.get("multiple")))
+    told = name in part and part[name]["value"] is not None
+    return words_of(name, part) + (f" of {part[name]['n']:,}" if told else "")
 
 
 def _control_text(control: str, samples: Mapping[str, Any]) -> str:

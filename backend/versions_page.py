@@ -14,12 +14,12 @@ from backend.answers import PromotionAnswer
 from backend.bodies import read_payload
 from backend.described import Description, described
 from backend.errors import SetupError
-from backend.measures_text import NAMES, any_told, number_text
+from backend.measures_text import NAMES, any_told, audit_shares, words_of
 from backend.pages.asked import asked_project
 from backend.payloads import PromotePayload, RollBackPayload
 from backend.services import services
 from backend.tables import Project, Version, version_name
-from backend.version_metrics import gate_of, share_name
+from backend.version_metrics import gate_of
 from backend.versions import Promotion, promote, roll_back, version_number
 from backend.versions_text import when
 from backend.web_errors import RequestError
@@ -140,10 +140,7 @@ def _row(version: Version, champion: int) -> VersionRow:
         version.labels,
         when(version.created_at),
         version.backbone,
-        [
-            (name, _words(share_name(bool(part.get("multiple"))), part))
-            for name, part in held.items()
-        ],
+        audit_shares(version.metrics),
         [(NAMES[name], _of_all(name, held)) for name in SHOWN],
         any(any_told(part) for part in held.values()),
         version.reason,
@@ -156,12 +153,8 @@ def _row(version: Version, champion: int) -> VersionRow:
 
 def _of_all(name: str, held: dict[str, dict[str, Any]]) -> str:
     several = len(held) > 1
-    words = [f"{c}: {_words(name, p)}" if several else _words(name, p) for c, p in held.items()]
+    words = [f"{c}: {words_of(name, p)}" if several else words_of(name, p) for c, p in held.items()]
     return "; ".join(words) or "–"
-
-
-def _words(name: str, part: dict[str, Any]) -> str:
-    return number_text(name, part[name]) if name in part else "–"
 
 
 def _state(version: Version, champion: int) -> str:

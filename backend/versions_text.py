@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from backend.measures_text import measures_text
+from backend.measures_text import audit_shares, measures_text
 from backend.prune import PruneReport
 from backend.version_metrics import gate_of
-from model.gate import MINIMUM as FEWEST
-from model.gate import Evidence
-from model.metrics import wilson_interval
 
 if TYPE_CHECKING:
     from backend.compare_versions import Comparison
+
+UNMEASURED = "cannot tell: it was not measured"
 
 
 def version_table(versions: Sequence[dict[str, Any]]) -> Table:
@@ -31,7 +30,7 @@ def version_table(versions: Sequence[dict[str, Any]]) -> Table:
             version["version"],
             _state(version),
             str(version["labels"]),
-            accuracy(version),
+            "; ".join(accuracies(version)),
             when(version["created_at"]),
             escape(version["reason"]),
         )
@@ -45,7 +44,7 @@ def version_text(version: dict[str, Any]) -> str:
         "reason": version["reason"],
         "labels": version["labels"],
         "when": when(version["created_at"]),
-        "accuracy": accuracy(version),
+        "accuracy on audit labels": "; ".join(accuracies(version)),
         "network": version["backbone"],
         "files": version["problem"] or f"intact, {version['bytes']:,} bytes",
     }
@@ -87,18 +86,15 @@ def prune_text(report: PruneReport) -> str:
     return "\n".join(lines)
 
 
-def accuracy(version: dict[str, Any]) -> str:
-    """Share of labels it had not seen that a version got right at its gate, and what they were."""
-    gate = gate_of(version["metrics"])
-    share = gate.get("challenger_accuracy")
-    if share is None:
-        return "–"
-    n = gate.get("n", 0)
-    if n < FEWEST:
-        return f"cannot tell yet: {n} of {FEWEST} labels"
-    weaker = ", cross-validated" if gate.get("evidence") == Evidence.CROSS_VALIDATED else ""
-    low, high = wilson_interval(share * n, n)
-    return f"{_share(share)} ({_share(low)} to {_share(high)}) of {n}{weaker}"
+def accuracies(version: dict[str, Any]) -> list[str]:
+    """What the page says of a version's accuracy, that on audit labels alone, by control.
+
+    The labels that its gate went by are more, and the queue chose some of them: no accuracy.
+    """
+    shares = audit_shares(version["metrics"])
+    if len(shares) > 1:
+        return [f"{control}: {words}" for control, words in shares]
+    return [words for _, words in shares] or [UNMEASURED]
 
 
 def when(moment: float) -> str:

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from flask.testing import FlaskClient
 from typer.testing import CliRunner, Result
 
 from backend.champion import artifact_folder
 from backend.cli import app
 from backend.settings import Settings
 from backend.store import Store
-from backend.tables import Project
+from backend.tables import Project, Version
 from tests.backend.conftest import Tables
 from tests.backend.prediction_keeper import PredictionKeeper
 from tests.backend.served_app import client_of
+from tests.backend.test_versions_page import words
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +45,55 @@ def test_versions_are_listed() -> None:
         ["v2", "refused"],
         ["v1", "kept"],
     ]
-    assert "75.0% (46.8% to 91.1%) of 12" in " ".join(" ".join(lines).split())
     assert "Refused: worse." in lines[2]
     found = _json("versions", "1")
     assert [v["version"] for v in found["versions"]] == ["v3", "v2", "v1"]  # type: ignore[attr-defined]
     assert [v["serves"] for v in found["versions"]] == [True, False, False]  # type: ignore[attr-defined]
+
+
+def _measure(store: Store, number: int, **shares: dict[str, object]) -> None:
+    with store.write() as session:
+        row = session.get_one(Version, (1, number))
+        measures = {
+            name: {"held_out": {**LITTLE, "accuracy": {"n": 8, **share}}}
+            for name, share in shares.items()
+        }
+        gate = {"challenger_accuracy": 1.0, "n": 18, "evidence": "cross-validated"}
+        row.metrics = {"measures": measures, "gate": gate}
+
+
+LITTLE = {"n": 8, "multiple": False, "per_class": [], "confusion": None}
+UNTOLD = {"value": None, "reason": "cannot tell yet: 8 of 10 labels"}
+TOLD = {"value": 0.75, "low": 0.468, "high": 0.911}
+
+
+def test_accuracy_is_that_on_audit_labels_and_not_the_gate_s(store: Store) -> None:
+    _measure(store, 2, label=UNTOLD)
+    _measure(store, 3, label=TOLD, age=UNTOLD)
+    listed = " ".join(_run("versions", "1").stdout.split())
+    assert "cannot tell yet: 8 of 10 labels" in listed
+    assert "label: 75.0% (46.8% to 91.1%) of 8" in listed
+    assert "age: cannot tell yet" in listed
+    assert "cannot tell: it was not measured" in listed
+    assert "accuracy on audit labels: cannot tell yet: 8 of 10" in _shown("v2")
+    assert "100.0%" not in listed + _shown("v2")
+
+
+def _shown(version: str) -> str:
+    return " ".join(_run("versions", "1", version).stdout.split())
+
+
+def test_the_terminal_says_of_accuracy_what_the_page_says(
+    measured: tuple[FlaskClient, Store, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, _, settings = measured
+    monkeypatch.setenv("TIEBREAK_DATA_DIR", str(settings.data_dir))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    read = words(page.get("/projects/1/versions").text)
+    listed = " ".join(_run("versions", "1").stdout.split())
+    shares = re.findall(r"right (\S+% \(\S+% to \S+%\) of \d+)", read)
+    assert len(shares) == 4
+    assert all(share in listed for share in shares)
 
 
 def test_one_version_is_shown() -> None:
