@@ -21,18 +21,20 @@ UNMEASURED = "cannot tell: it was not measured"
 
 
 def version_table(versions: Sequence[dict[str, Any]]) -> Table:
-    """One row for each version, in the order given."""
+    """One row for each version, in the order given; of several controls each has its line.
+
+    It fits into 80 columns, so the reason, which is long, stands with a single version only.
+    """
     table = Table(box=None, pad_edge=False)
-    for heading in ("version", "", "labels", "accuracy", "when", "reason"):
+    for heading in ("version", "when", "labels", "accuracy", ""):
         table.add_column(heading, overflow="fold")
     for version in versions:
         table.add_row(
             version["version"],
-            _state(version),
-            str(version["labels"]),
-            "; ".join(accuracies(version)),
             when(version["created_at"]),
-            escape(version["reason"]),
+            str(version["labels"]),
+            escape("\n".join(accuracies(version))),
+            _state(version),
         )
     return table
 

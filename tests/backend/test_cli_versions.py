@@ -40,15 +40,31 @@ def _json(*arguments: str) -> dict[str, object]:
 
 def test_versions_are_listed() -> None:
     lines = _run("versions", "Test").stdout.splitlines()
-    assert [line.split()[:2] for line in lines[1:]] == [
-        ["v3", "serves"],
-        ["v2", "refused"],
-        ["v1", "kept"],
+    assert [(line.split()[0], line.split()[-1]) for line in lines[1:]] == [
+        ("v3", "serves"),
+        ("v2", "refused"),
+        ("v1", "kept"),
     ]
-    assert "Refused: worse." in lines[2]
     found = _json("versions", "1")
     assert [v["version"] for v in found["versions"]] == ["v3", "v2", "v1"]  # type: ignore[attr-defined]
     assert [v["serves"] for v in found["versions"]] == [True, False, False]  # type: ignore[attr-defined]
+
+
+def test_a_version_takes_one_line_of_80_columns(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    sure = {"value": 1.0, "low": 0.997, "high": 1.0, "n": 1234}
+    _measure(store, 2, label=UNTOLD)
+    _measure(store, 3, label=sure)
+    with store.write() as session:
+        for row in session.query(Version):
+            row.reason, row.labels = "Refused: " + "a long reason " * 20, 12_345
+    lines = _run("versions", "1").stdout.splitlines()
+    assert len(lines) == 4
+    assert "100.0% (99.7% to 100.0%) of 1,234" in lines[1]
+    assert "long reason" not in " ".join(lines)
+    assert "long reason" in _shown("v2")
 
 
 def _measure(store: Store, number: int, **shares: dict[str, object]) -> None:
