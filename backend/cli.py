@@ -21,7 +21,7 @@ from backend.cli_password import app as passwords
 from backend.cli_project import ProjectArgument, find_project, open_store
 from backend.cli_simulate import app as simulations
 from backend.cli_versions import app as versions
-from backend.command import Json, errors
+from backend.command import Commands, Json, errors
 from backend.command import command as _command
 from backend.command import escaped as _escaped
 from backend.errors import SetupError
@@ -31,6 +31,7 @@ from backend.settings import label_studio_access, load_settings
 
 app = typer.Typer(
     name="tiebreak",
+    cls=Commands,
     help="The machine-learning backend that Label Studio teams connect to label images sooner.",
     no_args_is_help=True,
     add_completion=False,
@@ -79,7 +80,7 @@ def up(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog="It listens at TIEBREAK_HOST and TIEBREAK_PORT: see docs/settings.md.")
 @_command
 def serve(as_json: Json = False) -> dict[str, Any] | None:
     """Run the backend, the server that Label Studio connects to."""
@@ -92,7 +93,10 @@ def serve(as_json: Json = False) -> dict[str, Any] | None:
     os.execv(sys.executable, command)  # noqa: S606 - a fixed program, no shell
 
 
-@app.command()
+@app.command(
+    epilog="Without internet: TIEBREAK_WEIGHTS_DIR names a folder with weights, see"
+    " docs/backbones.md."
+)
 @_command
 def trainer(as_json: Json = False) -> dict[str, Any] | None:
     """Run a trainer, the process that learns and keeps Label Studio's queue in order."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from model.errors import TiebreakError
 
@@ -18,6 +19,24 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")
 ]
 Parameters = ParamSpec("Parameters")
+
+
+class Commands(TyperGroup):
+    """Commands whose help shows no type behind a flag, which takes no value.
+
+    Typer writes ``<bool>`` there, behind its own ``--help`` too; an empty metavar keeps it away.
+    """
+
+    def get_params(self, ctx: Any) -> Any:
+        """The options of the group itself."""
+        return _without_types(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            _without_types(found.get_params(ctx))
+        return found
 
 
 def command(work: Callable[Parameters, dict[str, Any] | None]) -> Callable[Parameters, None]:
@@ -40,6 +59,13 @@ def command(work: Callable[Parameters, dict[str, Any] | None]) -> Callable[Param
             print(json.dumps(found, ensure_ascii=False))
 
     return run
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 def _of_the_database(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from backend.cli import app
@@ -54,6 +55,20 @@ def _answer_training(store: Store, *, version: int | None) -> None:
             project.train_requested_at = None
             return
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", [None, *sorted(get_command(app).commands)])  # type: ignore[attr-defined]
+def test_no_flag_is_shown_with_a_type(name: str | None) -> None:
+    text = _run(*filter(None, [name]), "--help").output
+    assert "--help" in text
+    assert "<bool>" not in text
+
+
+def test_help_says_where_settings_and_weights_are() -> None:
+    served = " ".join(_run("serve", "--help").output.split())
+    assert "TIEBREAK_HOST and TIEBREAK_PORT: see docs/settings.md" in served
+    trainer = " ".join(_run("trainer", "--help").output.split())
+    assert "TIEBREAK_WEIGHTS_DIR names a folder with weights, see docs/backbones.md" in trainer
 
 
 def test_help_names_every_command() -> None:
