@@ -16,7 +16,7 @@ from backend.errors import ImageError, LabelStudioError
 from backend.explainer import BusyError, Explainer
 from backend.explanation_files import explanation_json, picture_uri
 from backend.hints import add_hint
-from backend.images import ImageFetcher
+from backend.images import ImageFetcher, shortened
 from backend.label_config import Control
 from backend.labelstudio import LabelStudio
 from backend.settings import Settings
@@ -149,8 +149,16 @@ class Trials:
         except StorageError:
             raise
         except ImageError as error:
-            mend = error.mend or "Check the address, or drop the file itself."
-            raise RequestError(400, "no_image", error.message, mend) from None
+            raise _no_image(uri, error) from None
+
+
+def _no_image(uri: str, error: ImageError) -> RequestError:
+    if _is_address(uri):
+        mend = error.mend or "Check the address, or drop the file itself."
+        return RequestError(400, "no_image", error.message, mend)
+    # Who drops a file has seen no URI of it.
+    message = error.message.removeprefix(f"{shortened(uri)}: ")
+    return RequestError(400, "no_image", message, error.mend or "Drop another file.")
 
 
 def _is_address(uri: str) -> bool:

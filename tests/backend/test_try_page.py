@@ -121,6 +121,19 @@ def test_what_the_settings_do_not_allow_is_not_fetched(page: FlaskClient, taking
     assert taking.asked == []
 
 
+def test_of_a_broken_file_no_address_is_told(page: FlaskClient) -> None:
+    for data, said, mend in (
+        (png(stripes(0, 1))[:-40], "The image file is cut off.", "Drop another file."),
+        (b"no picture", "It is not an image of a known format.", "Allowed are JPEG, PNG"),
+    ):
+        answer = page.post("/api/projects/1/explain", json={"uri": data_uri(data)})
+        assert (answer.status_code, answer.json["code"]) == (400, "no_image")
+        assert answer.json["message"] == said
+        assert answer.json["mend"].startswith(mend)
+    address = page.post("/api/projects/1/explain", json={"uri": "http://127.0.0.1:9/x.png"})
+    assert address.json["message"].startswith("http://127.0.0.1:9/x.png: ")
+
+
 def test_what_is_not_there_is_refused(page: FlaskClient, explained: ExplainedProject) -> None:
     uri = data_uri(png(stripes(0, 1)))
     wrong = page.post("/api/projects/1/explain", json={"uri": uri, "class": "cow"})
