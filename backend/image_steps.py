@@ -7,23 +7,20 @@ found by the original backbone; a fine-tuned network embeds what it serves besid
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
-from dataclasses import replace
+from collections.abc import Callable
 
 from sqlalchemy import func, select
 
 from backend import clock
 from backend.broken_images import next_retry
 from backend.groups import count_ungrouped, group_images
-from backend.pool import PoolCounts, count_images, embed_chunk, first_missing
+from backend.pool import embed_chunk, first_missing
 from backend.sync import controls_of
 from backend.tables import ImageGroup, Project
 from backend.tools import Tools
 from backend.tuned_networks import TunedNetwork, comparable, find_tuned, tuned_folder
 
 FEWEST_TO_GROUP = 128
-PROGRESS_SECONDS = 30.0
-"""How long the count of embedded images goes on without counting anew."""
 SHARE_TO_GROUP = 0.1
 """All leaders are read for each go at finding groups, so that goes get larger with the pool."""
 
@@ -129,13 +126,12 @@ class ImageSteps:
     def _embed_by(self, backbone: str, *, labelled_only: bool) -> bool:
         tools = self.tools
         first = 0 if labelled_only else self._first_missing(backbone)
-        counts = None
         if not labelled_only:
-            counts = self._count(backbone)
             with tools.store.read() as session:
                 self._wake_before(next_retry(session, self.project_id))
-            if counts.embedded + counts.failed < counts.images:
-                self._say(f"embedding: {counts.embedded} of {counts.images} images")
+            if first is not None:
+                # How many is counted by who looks: a number written here would soon be an old one.
+                self._say("embedding images")
         if first is None:
             return False
         done = embed_chunk(
@@ -152,10 +148,9 @@ class ImageSteps:
         )
         if done:
             tools.calm.disturb(self.project_id)
-        if done and counts is not None:
-            counts = replace(counts, embedded=min(counts.embedded + done, counts.images))
-            self._keep(("progress", backbone), counts, PROGRESS_SECONDS)
-            self._keep(("missing", backbone), first, tools.settings.poll_seconds)
+        if done and not labelled_only:
+            until = clock.now() + tools.settings.poll_seconds
+            tools.calm.keep(self.project_id, ("missing", backbone), first, until)
         return done > 0
 
     def _first_missing(self, backbone: str) -> int | None:
@@ -168,17 +163,6 @@ class ImageSteps:
             if first is None and begin:
                 first = first_missing(session, self.project_id, backbone, 0)
         return first
-
-    def _count(self, backbone: str) -> PoolCounts:
-        """How far the embedding is; in the middle of it about."""
-        found: PoolCounts | None = self.tools.calm.find(self.project_id, ("progress", backbone))
-        if found is None or found.embedded + found.failed >= found.images:
-            with self.tools.store.read() as session:
-                found = count_images(session, self.project_id, backbone)
-        return found
-
-    def _keep(self, what: Hashable, value: object, seconds: float) -> None:
-        self.tools.calm.keep(self.project_id, what, value, clock.now() + seconds)
 
     def _group(self, *, labelled_only: bool) -> bool:
         tools = self.tools
