@@ -162,7 +162,8 @@ def status(
         statuses = [project_status(session, row, settings.lease_seconds) for row in rows]
         alive = trainer_alive(session, settings.lease_seconds)
     if not as_json:
-        print_status(statuses, alive, settings.data_dir)
+        unseen = [row.id for row in rows if row.looked_at is None]
+        print_status(statuses, alive, settings.data_dir, unseen)
         errors.print(_escaped(f"The page {settings.backend_url}/ wants {log_in_hint(settings)}."))
     return {"trainer_alive": alive, "projects": [s.as_json() for s in statuses]}
 

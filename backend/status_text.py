@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,14 +13,17 @@ from backend.finetunes import FAILED, UNDER_WAY
 from backend.projects import ProjectStatus
 
 
-def print_status(statuses: Sequence[ProjectStatus], alive: bool, data_dir: Path) -> None:
-    """How projects stand on standard output, what is wrong on standard error."""
+def print_status(
+    statuses: Sequence[ProjectStatus], alive: bool, data_dir: Path, unseen: Collection[int]
+) -> None:
+    """How projects stand on standard output, what is wrong on standard error. ``unseen``: numbers
+    of the projects that no trainer has ever looked at."""
     if not statuses:
         errors.print(f"No project is connected in the data folder {data_dir.resolve()}.")
         errors.print("Connect one: tiebreak connect PROJECT; or name the folder: TIEBREAK_DATA_DIR")
         return
     console = Console(highlight=False)
-    console.print(_status_table(statuses))
+    console.print(_status_table(statuses, unseen))
     for s in statuses:
         for sentence in s.outlook["sentences"]:
             console.print(f"{s.id} {escaped(s.title)}: {escaped(sentence)}", soft_wrap=True)
@@ -29,13 +32,14 @@ def print_status(statuses: Sequence[ProjectStatus], alive: bool, data_dir: Path)
         errors.print("No trainer is running. Start one: tiebreak trainer")
 
 
-def _status_table(statuses: Sequence[ProjectStatus]) -> Table:
+def _status_table(statuses: Sequence[ProjectStatus], unseen: Collection[int]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("project", "version", "labelled", "queue", "images", "state"):
         table.add_column(heading)
     for s in statuses:
         trouble = s.error or s.config_problem or s.troubles
-        state = "trouble, see below" if trouble else s.activity or s.waiting or "up to date"
+        at_rest = "no trainer has run yet" if s.id in unseen else "up to date"
+        state = "trouble, see below" if trouble else s.activity or s.waiting or at_rest
         images = f"{s.embedded}/{s.images}" + (f", {s.broken} broken" if s.broken else "")
         table.add_row(
             escaped(f"{s.id} {s.title}"),

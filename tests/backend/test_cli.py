@@ -111,6 +111,17 @@ def test_status_of_a_project(tables: Tables) -> None:
     assert "No trainer is running. Start one: tiebreak trainer" in text
 
 
+def test_a_project_that_no_trainer_has_looked_at_is_not_up_to_date(
+    tables: Tables, store: Store
+) -> None:
+    text = _run("status").stdout
+    assert "no trainer has run yet" in text
+    assert "up to date" not in text
+    with store.write() as session:
+        session.get_one(Project, 1).looked_at = 1.0
+    assert "up to date" in _run("status").stdout
+
+
 def test_an_unknown_project_names_the_known_ones(tables: Tables) -> None:
     result = _run("status", "Nobody")
     assert result.exit_code == 1
