@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,17 +96,14 @@ def _known(settings: Settings) -> dict[int, str]:
     from backend.tables import Project
     from model.errors import StorageError
 
-    if not Examination.has_database_of(settings):
-        return {}
-    store = Store(settings.database_address)
     try:
-        with store.read() as session:
+        if not Examination.has_database_of(settings):
+            return {}
+        with closing(Store(settings.database_address)) as store, store.read() as session:
             query = select(Project.id, Project.title).where(~Project.gone).order_by(Project.id)
             return {row.id: row.title for row in session.execute(query)}
     except (DBAPIError, StorageError):
         return {}
-    finally:
-        store.close()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from backend.data_folder import unusable
 from backend.errors import SetupError
 from backend.log_secrets import hide, hide_basic
 from backend.secret_files import SUFFIX
@@ -95,19 +96,30 @@ def same(one: str, other: str) -> bool:
 
 def _secret(settings: Settings, name: str) -> str:
     given: SecretStr | None = getattr(settings, name)
-    path = settings.data_dir / FILES[name]
-    if given is None and settings.database_url is not None and not path.exists():
-        log.warning(
-            "%s is not set, so one is made and kept in %s; machines that share a database but not "
-            "this folder must all be given the same.",
-            variable_name(name),
-            path.resolve(),
-        )
-    found = given.get_secret_value() if given else _kept(path)
+    found = given.get_secret_value() if given else _own(settings, name)
     hide(found)
     if name == "password":
         hide_basic(settings.user, found)
     return found
+
+
+def _own(settings: Settings, name: str) -> str:
+    """The one in the data folder, made where there is none.
+
+    Raises :class:`StorageError` where this user can neither read nor make it.
+    """
+    path = settings.data_dir / FILES[name]
+    try:
+        if settings.database_url is not None and not path.exists():
+            log.warning(
+                "%s is not set, so one is made and kept in %s; machines that share a database but "
+                "not this folder must all be given the same.",
+                variable_name(name),
+                path.resolve(),
+            )
+        return _kept(path)
+    except OSError as error:
+        raise unusable(path, error) from error
 
 
 def _kept(path: Path) -> str:

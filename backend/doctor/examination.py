@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from backend.data_folder import unusable
 from backend.doctor.findings import Skipped
 from backend.labelstudio import Backend, LabelStudio, Webhook
 from backend.labelstudio_address import is_same_address
@@ -59,10 +60,17 @@ class Examination:
 
     @staticmethod
     def has_database_of(settings: Settings) -> bool:
-        """Whether these settings name one that is there; one on a server may still not answer."""
+        """Whether these settings name one that is there; one on a server may still not answer.
+
+        Raises :class:`StorageError` where this user cannot look.
+        """
         if settings.database_url is not None:
             return True
-        return (settings.data_dir / "tiebreak.db").exists()
+        path = settings.data_dir / "tiebreak.db"
+        try:
+            return path.exists()
+        except OSError as error:
+            raise unusable(path, error) from error
 
     def row(self) -> Project:
         """What the database has of the project now."""

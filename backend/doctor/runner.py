@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from backend.data_folder import unusable
 from backend.doctor.examination import Examination
 from backend.doctor.findings import Finding, Outcome, Skipped, failed
 from backend.doctor.registry import EVERYWHERE, LABEL_STUDIO, OF_A_PROJECT, Check
@@ -22,6 +24,7 @@ CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (LabelStudioUnauthorized, "token"),
     (DBAPIError, "database"),
     (StorageError, "database"),
+    (PermissionError, "data-folder"),
 )
 """What a check stumbles over, and the check that reports it."""
 
@@ -92,6 +95,9 @@ def _look(check: Check, exam: Examination, broken: Collection[str]) -> Outcome:
                 return Outcome("skipped", f"Not looked at: see {cause}")
         if isinstance(error, TiebreakError):
             return failed(error.message, error.mend or "The sentence says what is wrong.")
+        if isinstance(error, PermissionError) and error.filename:
+            told = unusable(Path(error.filename), error)
+            return failed(told.message, told.mend)
         return failed(
             f"The check itself broke: {type(error).__name__}: {error}",
             "The other findings hold. See that this Tiebreak is installed as its lock file says.",
