@@ -26,7 +26,7 @@ from backend.command import command as _command
 from backend.command import escaped as _escaped
 from backend.errors import SetupError
 from backend.logs import configure_logging
-from backend.secrets import log_in_hint
+from backend.secrets import credentials, log_in_hint
 from backend.settings import label_studio_access, load_settings
 
 app = typer.Typer(
@@ -84,8 +84,15 @@ def up(
 @_command
 def serve(as_json: Json = False) -> dict[str, Any] | None:
     """Run the backend, the server that Label Studio connects to."""
+    from backend.listening import require_free
+
     settings = load_settings()
+    configure_logging(settings, "server")
     label_studio_access(settings)
+    # What is wrong is said once and in a sentence, here and not by each of the processes.
+    open_store(settings).close()
+    credentials(settings)
+    require_free(settings.host, settings.port)
     if as_json:
         print(json.dumps({"url": settings.backend_url}), flush=True)
     config = Path(__file__).with_name("gunicorn.conf.py")

@@ -69,7 +69,7 @@ def _without_types(parameters: list[Any]) -> list[Any]:
 
 
 def _of_the_database(error: Exception) -> bool:
-    """Asked without loading the database's library: `serve` has no use for it."""
+    """Asked without loading the database's library: `password` has no use for it."""
     from sqlalchemy.exc import DBAPIError
 
     return isinstance(error, DBAPIError)

@@ -12,11 +12,11 @@ from model.files import free_bytes
 
 _FULL, _READONLY, _BUSY, _IOERR, _CANTOPEN = 13, 8, 5, 10, 14
 _SQLITE = {
-    _FULL: ("has no space left", "Free some space there; work goes on by itself then."),
-    _READONLY: ("cannot be written", "Make it writable again; work goes on by itself then."),
+    _FULL: ("has no space left", "Free some space there."),
+    _READONLY: ("cannot be written", "Make it writable again."),
     _IOERR: ("cannot be read or written", "Check the disk that it is on, and its free space."),
     _CANTOPEN: ("cannot be opened", "Check that its folder is there and may be written to."),
-    _BUSY: ("is held by another process", "Work goes on by itself once that one lets go of it."),
+    _BUSY: ("is held by another process", "Wait until that one lets go of it."),
 }
 _PRIMARY_CODE = 0xFF
 _PG_DISK_FULL, _PG_READ_ONLY, _PG_LOCKED = "53100", "25006", "55P03"

@@ -25,7 +25,7 @@ def is_missing(error: BaseException) -> bool:
 def shared_error(root: str, endpoint: str | None, what: str, error: Exception) -> StorageError:
     """The error that names the bucket, and what to do. Nothing of the request is repeated."""
     why, mend = _reason(root, endpoint, error)
-    return StorageError(f"{root}: {what}: {why}.", mend=f"{mend} It is tried again by itself.")
+    return StorageError(f"{root}: {what}: {why}.", mend=mend)
 
 
 def _reason(root: str, endpoint: str | None, error: Exception) -> tuple[str, str]:

@@ -154,7 +154,7 @@ class Trainer:
             self._said = ""
         except StorageError as error:
             if str(error) != self._said:
-                log.error("%s", error)
+                log.error("%s", _told(error))
             self._said = str(error)
             self._stop.wait(STORAGE_SECONDS)
 
@@ -194,8 +194,8 @@ class Trainer:
         except LeaseLost as error:
             log.warning("%s", error)
         except TiebreakError as error:
-            self._failed(project_id, str(error))
-            log.warning("project %d: %s", project_id, error)
+            self._failed(project_id, _told(error))
+            log.warning("project %d: %s", project_id, _told(error))
         except Exception as error:
             self._failed(project_id, f"unexpected {type(error).__name__}; the log has the details")
             log.exception("project %d: unexpected error", project_id)
@@ -254,6 +254,12 @@ class Trainer:
             except Exception:
                 log.exception("the heartbeat could not be written; trying again")
             self._stop.wait(self.tools.leases.seconds / 3)
+
+
+def _told(error: TiebreakError) -> str:
+    """An error of the loop; of the disk or the database also that the loop goes on."""
+    waited_out = isinstance(error, StorageError)
+    return f"{error} It is tried again by itself." if waited_out else str(error)
 
 
 def run_trainer(settings: Settings) -> None:

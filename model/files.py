@@ -98,6 +98,11 @@ def writing(what: str, path: Path, needed: int = 0) -> Iterator[None]:
 
 def storage_error(what: str, path: Path, error: OSError, needed: int = 0) -> StorageError:
     """The error that names the path, and where space is the matter how much is needed and free."""
+    if blocking := _file_in_the_way(path, error):
+        return StorageError(
+            f"{what} cannot be written to {path} ({blocking} is a file).",
+            mend="A folder is wanted there: name another one, or move that file away.",
+        )
     reason = error.strerror or str(error) or type(error).__name__
     space = ""
     if needed or error.errno in _NO_SPACE:
@@ -105,10 +110,14 @@ def storage_error(what: str, path: Path, error: OSError, needed: int = 0) -> Sto
         free = free_bytes(path)
         space = f"; {wanted}{'?' if free is None else f'{free:,}'} are free there"
     mend = _MENDS.get(error.errno or 0, "Check the disk, and the permissions of that folder")
-    return StorageError(
-        f"{what} cannot be written to {path} ({reason}{space}).",
-        mend=f"{mend}; it is tried again by itself.",
-    )
+    return StorageError(f"{what} cannot be written to {path} ({reason}{space}).", mend=f"{mend}.")
+
+
+def _file_in_the_way(path: Path, error: OSError) -> Path | None:
+    """The file that stands where a folder for ``path`` is wanted, if that is what is wrong."""
+    if error.errno not in (errno.EEXIST, errno.ENOTDIR):
+        return None
+    return next((place for place in path.absolute().parents if place.is_file()), None)
 
 
 def is_of_the_disk(error: BaseException) -> TypeGuard[OSError]:

@@ -102,7 +102,7 @@ def test_a_training_on_a_full_disk_and_with_space_again(
         needed, free = (int(number.replace(",", "")) for number in found.groups())
         assert 1000 < needed < 50_000
         assert free < needed
-        assert "Free some space there; it is tried again by itself." in said
+        assert said.endswith("Free some space there.")
         # The first version serves, and nothing half-written takes up room.
         served = Champions(tables.store, settings.data_dir).get(1)
         assert served is not None

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from backend.errors import SetupError
 from backend.hints import add_hint
 from backend.settings import Settings
 from backend.store import Store
 from backend.tables import Lease, Project, TrainerProcess
-from backend.trainer import Trainer
+from backend.trainer import Trainer, _told
 from backend.troubles import mark
 from backend.watch import Hang
+from model.files import storage_error
 
 
 @pytest.fixture
@@ -64,3 +68,10 @@ def test_leases_are_given_back_even_where_the_hang_cannot_be_noted(
     with store.read() as session:
         assert session.scalars(select(Lease)).all() == []
         assert session.scalars(select(TrainerProcess)).all() == []
+
+
+def test_only_what_the_loop_tries_again_is_said_to_be() -> None:
+    full = storage_error("Version 2", Path("/srv"), OSError(errno.EACCES, "Permission denied"))
+    assert _told(full) == f"{full} It is tried again by itself."
+    assert "by itself" not in str(full)
+    assert _told(SetupError("Nothing.", mend="Look.")) == "Nothing. Look."
