@@ -6,6 +6,7 @@ The ``save_…`` calls may be repeated: they leave exactly one.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,12 @@ _REACH_MEND = (
     "that."
 )
 _SETUP_MEND = "The backend's log says why; mostly the project's labelling config has to change."
+_LOG_IN_MEND = (
+    "`tiebreak serve` and this command must have the same TIEBREAK_USER and TIEBREAK_PASSWORD, and "
+    "where no password is set the same TIEBREAK_DATA_DIR, in which it is kept. Give this command "
+    "those of the server, or restart the server with these; then connect again."
+)
+_UNAUTHORIZED = re.compile(r"\b401\b")
 # The list of backends, and adding one, wait for each backend's /health and /setup.
 _PROBE_SECONDS = 120.0
 
@@ -253,6 +260,9 @@ def _explained(error: LabelStudioError, url: str) -> LabelStudioError:
         return LabelStudioError(message, status=error.status, mend=mend, detail=said)
     if "valid ML backend" in said:
         reason = said.partition("Reason: ")[2].partition("\n")[0] or said
+        if _UNAUTHORIZED.search(reason):
+            message = f"The backend at {url} refuses the log-in ({reason[:300]})."
+            return LabelStudioError(message, status=error.status, mend=_LOG_IN_MEND, detail=said)
         message = f"The backend at {url} refuses the project ({reason[:300]})."
         return LabelStudioError(message, status=error.status, mend=_SETUP_MEND, detail=said)
     return error

@@ -103,17 +103,28 @@ def server(exam: Examination) -> Outcome:
             f"What answers at {exam.server_url} is not Tiebreak.",
             "Set TIEBREAK_PORT to a port that nothing else uses, and start tiebreak serve again.",
         )
-    status = ask_metrics(exam.server_url, exam.secret("api_token")).status_code
+    # The password goes only where the token was known.
+    for log_in in (exam.secret("api_token"), (exam.settings.user, exam.secret("password"))):
+        if refusal := _refusal(exam.server_url, log_in):
+            return refusal
+    return ok(f"The server answers at {exam.server_url}, with the same token and password")
+
+
+def _refusal(url: str, log_in: str | tuple[str, str]) -> Outcome | None:
+    """Why our server does not let this command in; None when it does."""
+    status = ask_metrics(url, log_in).status_code
     if status == 401:
+        which = "API token" if isinstance(log_in, str) else "user or password"
         return failed(
-            f"The server at {exam.server_url} has other secrets than this command.",
-            "Give this command the TIEBREAK_DATA_DIR and the settings of the server.",
+            f"The server at {url} has another {which} than this command.",
+            "Give this command the TIEBREAK_DATA_DIR, the TIEBREAK_PASSWORD and the other settings "
+            "of the server; a server that was given new ones has to be restarted.",
             why="It has another data folder or other settings, so nothing that is connected from "
             "here will be let in.",
         )
     if status != 200:
         return failed(
-            f"The server at {exam.server_url} answered {status} to a look at its counts.",
+            f"The server at {url} answered {status} to a look at its counts.",
             "Its log says why.",
         )
-    return ok(f"The server answers at {exam.server_url}, with the same secrets")
+    return None

@@ -149,7 +149,9 @@ def health(url: str) -> httpx.Response:
     return httpx.get(f"{url}/health", timeout=SECONDS, trust_env=False).raise_for_status()
 
 
-def ask_metrics(url: str, token: str) -> httpx.Response:
-    """The answer of a server's ``/metrics`` to an API token."""
-    headers = {"Authorization": f"Bearer {token}"}
+def ask_metrics(url: str, log_in: str | tuple[str, str]) -> httpx.Response:
+    """The answer of our server's ``/metrics`` to an API token, or to user and password."""
+    if isinstance(log_in, tuple):
+        return httpx.get(f"{url}/metrics", auth=log_in, timeout=SECONDS, trust_env=False)
+    headers = {"Authorization": f"Bearer {log_in}"}
     return httpx.get(f"{url}/metrics", headers=headers, timeout=SECONDS, trust_env=False)

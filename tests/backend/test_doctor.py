@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from backend.backend_address import refused_name
@@ -26,8 +27,9 @@ from backend.labelstudio import LabelStudio
 from backend.log_secrets import hide_settings
 from backend.settings import Settings
 from tests.backend.doctors import look, no_network
+from tests.backend.served_app import settings_in
 from tests.callers import API_TOKEN, PASSWORD, WEBHOOK_SECRET
-from tests.tiebreak_process import NOWHERE
+from tests.tiebreak_process import NOWHERE, TiebreakServer
 
 __all__ = ["no_network"]
 
@@ -61,6 +63,20 @@ def test_names_that_label_studio_takes(url: str, reason: str) -> None:
     said = refused_name(url)
     assert bool(said) == bool(reason)
     assert reason in said
+
+
+def test_a_server_with_another_password_or_token(tmp_path: Path) -> None:
+    running = TiebreakServer(tmp_path, TIEBREAK_API_TOKEN=API_TOKEN)
+    with closing(running.start()):
+        same = settings_in(tmp_path, port=running.port)
+        assert look("server", same).state == "ok"
+        other = same.model_copy(update={"password": SecretStr("another-password-123")})
+        finding = look("server", other)
+        assert (finding.state, "another user or password" in finding.what) == ("failed", True)
+        assert "TIEBREAK_PASSWORD" in finding.mend
+        assert "another-password" not in str(finding)
+        stranger = look("server", same.model_copy(update={"api_token": SecretStr("x" * 20)}))
+        assert "another API token" in stranger.what
 
 
 @contextmanager
