@@ -177,7 +177,8 @@ def raise_for_answer(answer: httpx.Response, url: str) -> None:
         return
     detail = error_detail(answer)
     call = f"{answer.request.method} {answer.request.url.path}"
-    message = f"Label Studio answered {status} to {call}: {detail[:_SHOWN_CHARACTERS]}".strip()
+    said = detail[:_SHOWN_CHARACTERS].strip()
+    message = _sentence(f"Label Studio answered {status} to {call}" + (f": {said}" if said else ""))
     kind, mend = _ERRORS.get(status, (LabelStudioError, ""))
     if status == 404 and _is_html(answer):
         mend = f"Check that LABEL_STUDIO_URL={url} is where Label Studio lives, sub-path included."
@@ -204,6 +205,11 @@ def error_detail(answer: httpx.Response) -> str:
         return str(body)[:_KEPT_CHARACTERS]
     said = list(_sentences(body.get("validation_errors"))) or list(_sentences(body.get("detail")))
     return "; ".join(said or _sentences(body))[:_KEPT_CHARACTERS]
+
+
+def _sentence(text: str) -> str:
+    """``text`` with a full stop where Label Studio sets none: the mend follows it."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _sentences(said: Any) -> list[str]:

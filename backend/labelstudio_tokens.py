@@ -27,7 +27,7 @@ _FRESH_SECONDS = 1.0
 
 API_KEY_MEND = (
     "Set LABEL_STUDIO_API_KEY to a token of a Label Studio user who may change the project "
-    "(Label Studio: Account & Settings)."
+    "(Label Studio: Account & Settings), and restart `tiebreak serve` and `tiebreak trainer`."
 )
 
 

@@ -45,7 +45,8 @@ def token(exam: Examination) -> Outcome:
             mend = (
                 "Label Studio's organisation has switched legacy tokens off. Set "
                 "LABEL_STUDIO_API_KEY to a personal access token (Account & Settings), or switch "
-                "them on (Organization → API Tokens Settings)."
+                "them on (Organization → API Tokens Settings). Restart `tiebreak serve` and "
+                "`tiebreak trainer` after the first."
             )
         said = error.detail.rstrip(".") or error.message.rstrip(".")
         return failed(f"Label Studio refuses the {kind}: {said}.", mend)

@@ -25,9 +25,11 @@ def project(exam: Examination) -> Outcome:
             "nothing has to be done.",
         )
     except LabelStudioUnauthorized as error:
+        said = (error.detail or error.message).rstrip(".")
         return failed(
-            f"The token's user may not change project {number}: {error.detail or error.message}",
-            "Use a token of a user who may change the project's settings.",
+            f"The token's user may not change project {number}: {said}.",
+            "Use a token of a user who may change the project's settings, and restart `tiebreak "
+            "serve` and `tiebreak trainer`.",
         )
     return ok(f"“{title}” can be read and changed")
 

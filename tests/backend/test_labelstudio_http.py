@@ -85,8 +85,26 @@ def test_each_status_has_its_error(
         http.get("/api/x")
     assert type(caught.value) is kind
     assert (caught.value.status, caught.value.detail) == (status, "the reason")
-    assert "the reason" in caught.value.message
-    assert ("LABEL_STUDIO_API_KEY" in caught.value.mend) == (status in (401, 403))
+    assert caught.value.message.endswith(": the reason.")
+    for words in ("LABEL_STUDIO_API_KEY", "restart `tiebreak serve` and `tiebreak trainer`"):
+        assert (words in caught.value.mend) == (status in (401, 403))
+
+
+@pytest.mark.parametrize(
+    ("detail", "end"),
+    [
+        ("Token is blacklisted", " /api/x: Token is blacklisted. Set LABEL_STUDIO_API_KEY"),
+        ("Invalid token.", " /api/x: Invalid token. Set LABEL_STUDIO_API_KEY"),
+        ("", " to GET /api/x. Set LABEL_STUDIO_API_KEY"),
+    ],
+)
+def test_the_mend_follows_a_whole_sentence(
+    server: Server, http: Transport, detail: str, end: str
+) -> None:
+    server.answers = [(401, {"detail": detail})]
+    with pytest.raises(LabelStudioUnauthorized) as caught:
+        http.get("/api/x")
+    assert end in str(caught.value)
 
 
 @pytest.mark.parametrize(
