@@ -22,6 +22,7 @@ from backend.settings import Settings
 from backend.tables import version_name
 from model.artifact import Artifact
 from model.gate import GateDecision
+from model.packages import pip_install
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ WAITING = 100
 BATCH = 500
 LONGEST_VALUE = 5000
 MEND = "Check MLFLOW_TRACKING_URI and that MLflow runs there, or unset it; training goes on."
-MEND_MISSING = "Install it with pip install 'tiebreak[mlflow]', or unset MLFLOW_TRACKING_URI."
+MEND_MISSING = f"Install it with {pip_install('mlflow-skinny')}, or unset MLFLOW_TRACKING_URI."
 
 
 @dataclass(frozen=True)

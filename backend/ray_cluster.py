@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import EngineError
+from model.packages import pip_install
 
 CONNECT_SECONDS = 10.0
 MOST_CORES = 4
@@ -43,7 +44,7 @@ def connect(address: str) -> None:
     except ImportError:
         raise EngineError(
             "TIEBREAK_ENGINE=ray, and Ray is not installed here.",
-            mend="Install the cluster's version of it: pip install 'tiebreak[ray]'.",
+            mend=f"Install the cluster's version of it: {pip_install('ray[data,train]')}",
         ) from None
     if ray.is_initialized():
         return

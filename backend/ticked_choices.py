@@ -155,6 +155,7 @@ def _sentence(found: Swayed) -> str:
             "often when they see its choice."
         )
     return (
-        f"No difference is seen: blind answers differ {100 * found.difference:+.1f} points more "
-        f"often ({100 * found.low:+.1f} to {100 * found.high:+.1f})."
+        f"No difference is seen: blind answers differ {points} "
+        f"{'more' if found.difference >= 0 else 'less'} often "
+        f"({100 * found.low:+.1f} to {100 * found.high:+.1f} points more often)."
     )

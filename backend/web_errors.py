@@ -43,7 +43,9 @@ def register_error_handlers(app: Flask) -> None:
 
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:
-        log.warning("%s is refused: %s", _route(), error)
+        # A browser asks without a password first, each time.
+        asked = error.status == 401 and "Authorization" not in request.headers
+        log.log(logging.INFO if asked else logging.WARNING, "%s is refused: %s", _route(), error)
         answer = _answer(HttpError(error.status, error.code, error.message, error.mend))
         # Of a refusal, Label Studio shows people the status line and nothing else.
         answer.status = f"{error.status} {_status_line(str(error))}"
@@ -115,5 +117,5 @@ def _status_line(sentence: str) -> str:
 
     Label Studio shows it as HTML, so tags lose their brackets and examples are left out.
     """
-    plain = re.sub(r"[<>]", "", sentence.partition(", for example")[0])
+    plain = re.sub(r"[<>]", "", sentence.partition(", for example")[0]).replace("→", "/")
     return re.sub(r"[^ -~]+", " ", plain)[:400].strip()

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from model.errors import ArgumentError, PackageError
+from model.packages import pip_install
 from model.pipeline import Pipeline
 
 INPUT = "images"
@@ -24,7 +25,7 @@ def require_onnx() -> None:
     if missing:
         raise PackageError(
             f"Writing ONNX needs {' and '.join(missing)}, which is not installed.",
-            mend="Install it: pip install 'tiebreak[onnx]'",
+            mend=f"Install it: {pip_install(*missing)}",
         )
 
 

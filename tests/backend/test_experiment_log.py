@@ -81,7 +81,7 @@ def test_a_missing_package_is_named(
     monkeypatch.setattr("backend.experiment_log._SENDER._warned", False)
     with caplog.at_level(logging.WARNING, "backend.experiment_log"):
         assert learn(tables, leases, settings, "http://127.0.0.1:9").kept
-    assert "pip install 'tiebreak[mlflow]'" in caplog.text
+    assert "-m pip install mlflow-skinny, or unset" in caplog.text
 
 
 def test_nothing_is_sent_where_no_mlflow_is_named(
