@@ -18,7 +18,7 @@ from backend.cli_experiments import app as experiments
 from backend.cli_explain import app as explanations
 from backend.cli_export import app as exports
 from backend.cli_password import app as passwords
-from backend.cli_project import ProjectArgument, find_project, open_store
+from backend.cli_project import ProjectArgument, find_project, make_store, open_store
 from backend.cli_simulate import app as simulations
 from backend.cli_versions import app as versions
 from backend.command import Commands, Json, errors
@@ -90,7 +90,7 @@ def serve(as_json: Json = False) -> dict[str, Any] | None:
     configure_logging(settings, "server")
     label_studio_access(settings)
     # What is wrong is said once and in a sentence, here and not by each of the processes.
-    open_store(settings).close()
+    make_store(settings).close()
     credentials(settings)
     require_free(settings.host, settings.port)
     if as_json:

@@ -91,13 +91,13 @@ def _known(settings: Settings) -> dict[int, str]:
     from sqlalchemy import select
     from sqlalchemy.exc import DBAPIError
 
-    from backend.doctor.examination import Examination
+    from backend.data_folder import has_database
     from backend.store import Store
     from backend.tables import Project
     from model.errors import StorageError
 
     try:
-        if not Examination.has_database_of(settings):
+        if not has_database(settings):
             return {}
         with closing(Store(settings.database_address)) as store, store.read() as session:
             query = select(Project.id, Project.title).where(~Project.gone).order_by(Project.id)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backend.data_folder import require_database
 from backend.errors import SetupError
 from backend.settings import Settings
 
@@ -19,7 +20,13 @@ ProjectArgument = Annotated[
 
 
 def open_store(settings: Settings) -> Store:
-    """The tables, brought up to date."""
+    """The tables that are there, brought up to date; :class:`SetupError` where there are none."""
+    require_database(settings)
+    return make_store(settings)
+
+
+def make_store(settings: Settings) -> Store:
+    """The tables, made where there are none, and brought up to date."""
     from backend.store import Store
 
     store = Store(settings.database_address)

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from backend.data_folder import unusable
+from backend.data_folder import has_database
 from backend.doctor.findings import Skipped
 from backend.labelstudio import Backend, LabelStudio, Webhook
 from backend.labelstudio_address import is_same_address
@@ -56,21 +56,7 @@ class Examination:
     @property
     def has_database(self) -> bool:
         """Whether there is one to look into."""
-        return self.has_database_of(self.settings)
-
-    @staticmethod
-    def has_database_of(settings: Settings) -> bool:
-        """Whether these settings name one that is there; one on a server may still not answer.
-
-        Raises :class:`StorageError` where this user cannot look.
-        """
-        if settings.database_url is not None:
-            return True
-        path = settings.data_dir / "tiebreak.db"
-        try:
-            return path.exists()
-        except OSError as error:
-            raise unusable(path, error) from error
+        return has_database(self.settings)
 
     def row(self) -> Project:
         """What the database has of the project now."""

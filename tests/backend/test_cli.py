@@ -77,13 +77,13 @@ def test_help_names_every_command() -> None:
         assert f" {command} " in text
 
 
-def test_status_of_nothing() -> None:
+def test_status_of_nothing(store: Store) -> None:
     result = _run("status", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {"trainer_alive": False, "projects": []}
 
 
-def test_status_of_nothing_says_where_it_looked(settings: Settings) -> None:
+def test_status_of_nothing_says_where_it_looked(settings: Settings, store: Store) -> None:
     result = _run("status")
     assert result.exit_code == 0
     assert str(settings.data_dir) in result.stderr

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from backend.cli import app
 from backend.secrets import log_in
 from backend.settings import load_settings
 from model.errors import StorageError
@@ -29,6 +32,16 @@ def closed(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir(mode=0)
     yield folder
     folder.chmod(0o700)
+
+
+LOOKING = (
+    ("status",),
+    ("versions", "1"),
+    ("explain", "image.png"),
+    ("export", "1", "--to", "exported"),
+    ("train", "1"),
+    ("rollback", "1"),
+)
 
 
 def tiebreak(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -78,3 +91,27 @@ def test_the_doctor_of_a_data_folder_that_is_closed(closed: Path) -> None:
     assert found["secret-files"]["what"] == "Not looked at: see data-folder"
     assert found["trainer"]["what"] == "Not looked at: see database"
     assert not [f for f in found.values() if "The check itself broke" in f["what"]]
+
+
+@pytest.mark.parametrize("arguments", LOOKING, ids=lambda arguments: str(arguments[0]))
+def test_a_command_that_looks_makes_no_data_folder(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("TIEBREAK_DATA_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    said = " ".join(done.stderr.split())
+    assert f"no database in the data folder {tmp_path}/.tiebreak yet." in said
+    assert "run this in the same folder as them, or set TIEBREAK_DATA_DIR" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
+
+
+def test_the_doctor_makes_no_data_folder(tmp_path: Path) -> None:
+    done = tiebreak(tmp_path / "none", "doctor", "--json")
+    assert done.returncode == 1
+    found = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert f"no database in {tmp_path}/none yet" in found["database"]["what"]
+    assert list(tmp_path.iterdir()) == []
