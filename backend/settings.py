@@ -119,5 +119,6 @@ def _explain(error: ValidationError) -> str:
         where = str(problem["loc"][0]) if problem["loc"] else "settings"
         name = where if where in by_alias else variable_name(where)
         shown = "(hidden)" if by_alias.get(name) in SECRETS else repr(problem["input"])
-        lines.append(f"{name}={shown}: {problem['msg']}")
+        said = problem["msg"].removeprefix("Value error, ")  # Pydantic's words before our own
+        lines.append(f"{name}={shown}: {said}")
     return "; ".join(lines) + "."

@@ -44,6 +44,13 @@ def test_a_bad_setting_names_its_variable_and_value(
     assert said in caught.value.message
 
 
+def test_our_own_words_stand_alone() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(public_url="labels.example", password="short")
+    assert "TIEBREAK_PUBLIC_URL='labels.example': must start with http://" in caught.value.message
+    assert "TIEBREAK_PASSWORD=(hidden): must have 12 or more" in caught.value.message
+
+
 def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "very-secret-token")
     assert "very-secret-token" not in repr(load_settings())
