@@ -104,7 +104,7 @@ def _operation(
         "parameters": [*_parameters(rule, description)],
         "responses": {
             "200": _success(description, schemas),
-            **_errors(_statuses(rule, description), schemas),
+            **_errors(rule, _statuses(rule, description), schemas),
         },
         "security": [] if description.open else _security(rule),
     }
@@ -161,13 +161,15 @@ def _statuses(rule: Rule, description: Description) -> set[int]:
     return found | ({404} if rule.arguments else set())
 
 
-def _errors(statuses: Iterable[int], schemas: _Schemas) -> Json:
-    schema = schemas.refer(ErrorAnswer, "serialization")
+def _errors(rule: Rule, statuses: Iterable[int], schemas: _Schemas) -> Json:
+    content: Json = {"application/json": {"schema": schemas.refer(ErrorAnswer, "serialization")}}
+    if not rule.rule.startswith("/api/"):
+        content["text/html"] = {}  # to browsers
     return {
         str(status): {
             "description": ERRORS[status].message,
             "headers": _headers(),
-            "content": {"application/json": {"schema": schema}},
+            "content": content,
         }
         for status in sorted(statuses)
     }

@@ -1,4 +1,5 @@
-"""Errors as JSON with a code, a sentence and a mend; never a traceback to a client."""
+"""Errors with a code, a sentence and a mend, as JSON or to a browser as a page; never a traceback
+to a client."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.sansio.response import Response as SansIOResponse
 
+from backend.error_page import error_page, wants_page
 from backend.http_errors import HttpError, error_for
 from model.errors import StorageError, TiebreakError
 
@@ -22,7 +24,7 @@ RETRY_SECONDS = 5
 
 
 class RequestError(TiebreakError):
-    """A request that is answered with ``status``, a JSON error, and ``headers`` beside it."""
+    """A request that is answered with ``status``, an error, and ``headers`` beside it."""
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class RequestError(TiebreakError):
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Make every error of ``app`` JSON."""
+    """Make every error of ``app`` JSON, or a page where a browser asks for one."""
 
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:
@@ -109,6 +111,8 @@ def _route() -> str:
 
 
 def _answer(error: HttpError) -> Response:
+    if wants_page():
+        return Response(error_page(error), error.status, content_type="text/html; charset=utf-8")
     return Response(error.text(), error.status, content_type="application/json")
 
 
