@@ -204,7 +204,7 @@ def test_no_room_on_the_disk(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "images").write_bytes(b"a file in the way")
-    with pytest.raises(StorageError, match=r"working copy cannot be written .*bytes are needed"):
+    with pytest.raises(StorageError, match=r"working copy cannot be written .*images is a file"):
         WorkingCopies(tmp_path / "images", 288).put(picture(8, 8))
 
 
