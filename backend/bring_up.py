@@ -22,6 +22,7 @@ from backend.settings import SECRETS, Settings, label_studio_access, variable_na
 from backend.steps import Steps
 from backend.supervise import ChildSpec, Supervisor, run_once, tail
 from backend.up_project import Memory, ensure_project, import_served, upload
+from backend.what_is_up import CREDENTIALS
 
 LABEL_STUDIO_SECONDS = 300.0
 LEAST_SILENCE = 60.0
@@ -159,7 +160,7 @@ class Everything:
         except LabelStudioUnauthorized as error:
             folder = self.settings.data_dir
             raise SetupError(
-                f"Label Studio refuses the token in {folder / 'credentials.json'}.",
+                f"Label Studio refuses the token in {folder / CREDENTIALS}.",
                 mend="Legacy tokens may have been switched off in Label Studio (Organization → "
                 "API Tokens Settings); or the file is of another data folder.",
             ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from backend.errors import SetupError
 from backend.settings import Settings
 from backend.supervise import ChildSpec
+from backend.what_is_up import CREDENTIALS
 
 NAME = "Label Studio"
 EMAIL = "admin@tiebreak.local"
@@ -58,7 +59,7 @@ def keep_account(data_dir: Path) -> Account:
 
     SetupError when the file cannot be read as one.
     """
-    path = data_dir / "credentials.json"
+    path = data_dir / CREDENTIALS
     if not path.exists():
         account = Account(EMAIL, secrets.token_urlsafe(9), secrets.token_hex(20))
         partial = path.with_suffix(".partial")

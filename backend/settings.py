@@ -24,6 +24,7 @@ from backend.rhythm_settings import RhythmSettings
 from backend.secret_files import SecretFiles
 from backend.server_settings import ServerSettings
 from backend.storage_settings import StorageSettings
+from backend.what_is_up import WhatIsUp
 
 SECRETS = ("label_studio_api_key", "database_url", "password", "api_token", "webhook_secret")
 """Settings that may stand in a file, and that no message shows."""
@@ -63,9 +64,9 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is passed in, the environment, files that the environment names."""
+        """What is passed in, the environment, files that the environment names, what is up."""
         files = SecretFiles(settings_cls, {name: variable_name(name) for name in SECRETS})
-        return init_settings, env_settings, files
+        return init_settings, env_settings, files, WhatIsUp(settings_cls)
 
     @field_validator("label_studio_url", "label_studio_public_url", "public_url", "s3_endpoint")
     @classmethod

@@ -23,6 +23,7 @@ from backend.errors import SetupError
 from backend.settings import Settings
 from backend.steps import Steps
 from backend.supervise import Supervisor
+from backend.what_is_up import LOCK, told
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,8 +49,15 @@ def run_up(
     with _only_one(settings.data_dir), _signals_interrupt(supervisor):
         try:
             ready = Everything(settings, steps, supervisor).start(images, classes, title)
-            _tell(steps, ready, as_json)
-            supervisor.watch(Event())
+            with told(
+                settings.data_dir,
+                label_studio_url=ready.label_studio_url,
+                own=ready.account is not None,
+                host=settings.host,
+                port=settings.port,
+            ):
+                _tell(steps, ready, as_json)
+                supervisor.watch(Event())
         except KeyboardInterrupt:
             steps.say("")
             with steps.step("Everything stops"):
@@ -81,7 +89,7 @@ def _only_one(data_dir: Path) -> Iterator[None]:
     """Hold the data folder; the lock goes with the process, however that ends."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        handle = (data_dir / "up.pid").open("a+")
+        handle = (data_dir / LOCK).open("a+")
     except OSError as error:
         raise SetupError(
             f"TIEBREAK_DATA_DIR={data_dir} cannot be used ({error.strerror}).",

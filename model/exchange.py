@@ -24,7 +24,7 @@ def require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise PackageError(
-            f"Writing ONNX needs {' and '.join(missing)}, which is not installed.",
+            f"Writing ONNX needs {' and '.join(missing)}, not installed here.",
             mend=f"Install it: {pip_install(*missing)}",
         )
 
