@@ -14,6 +14,8 @@ Figure = dict[str, Any]
 
 # Told apart by shape too, and as well on a light as on a dark page.
 BLUE, ORANGE, GREY = "59, 130, 196", "224, 123, 57", "138, 148, 163"
+ROOM = 10
+"""Labels to either side of a point that is alone."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def learning_figure(
 ) -> Figure:
     """Accuracy over labels with its band; beside it the random stream, and the target."""
     x = [point.labels for point in points]
+    # The band of one point, and a line through it, would have no width.
+    ends = [min(x), max(x)] if min(x) < max(x) else [max(0, x[0] - ROOM), x[0] + ROOM]
     band = {
         "x": x + x[::-1],
         "y": [100 * p.high for p in points] + [100 * p.low for p in points[::-1]],
@@ -65,8 +69,15 @@ def learning_figure(
         "marker": {"size": 8},
         "hovertemplate": "%{x:,} labels: %{y:.1f} %<br>%{text}<extra></extra>",
     }
+    if len(points) == 1:
+        line["error_y"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (points[0].high - points[0].value)],
+            "arrayminus": [100 * (points[0].value - points[0].low)],
+        }
     goal = {
-        "x": [min(x), max(x)],
+        "x": ends,
         "y": [100 * target, 100 * target],
         "name": f"target {100 * target:.4g} %",
         "mode": "lines",

@@ -237,7 +237,7 @@ def _sentence(d: GateDecision) -> str:
         f"{'Kept' if d.promote else 'Refused'}: {right} of {d.n} {_labels(d.evidence)} right "
         f"({d.challenger_accuracy:.1%}) against {before} ({d.champion_accuracy:.1%}) before, "
         f"{d.gained} gained and {d.lost} lost; {_conclusion(d)}"
-        f"{f', on weaker evidence than {ENOUGH_HELD_OUT} held-out labels' if d.weak else ''}."
+        f"{f', as there are not {ENOUGH_HELD_OUT} held-out labels yet' if d.weak else ''}."
     )
 
 
@@ -248,10 +248,10 @@ def _conclusion(d: GateDecision) -> str:
     if d.shown is Shown.WORSE:
         return f"it is worse by more than {margin}"
     if d.weak:
-        return f"too few to tell {margin}"
+        return f"too few to see a loss of {margin}"
     before, after = _losses(d)
     losses = f"log loss {after:.3f} against {before:.3f}"
-    return f"too few to tell {margin} by counting, and {_sureness(d)} ({losses})"
+    return f"too few to see a loss of {margin} by counting, and {_sureness(d)} ({losses})"
 
 
 def _sureness(d: GateDecision) -> str:

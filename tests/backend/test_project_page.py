@@ -12,6 +12,7 @@ from backend.audit_answers import answers_behind
 from backend.class_balance import class_balance
 from backend.label_config import parse_label_config
 from backend.measures_text import NAMES
+from backend.project_figures import learning_figure
 from backend.project_view import Cell, confusion_of, control_views, curve_points, random_points
 from backend.settings import Settings
 from backend.store import Store
@@ -184,6 +185,15 @@ def test_the_curve_leaves_out_what_was_not_measured() -> None:
     assert [(p.version, p.labels, p.value) for p in points] == [("v3", 40, 0.5), ("v4", 60, 0.75)]
     assert (points[1].low, points[1].high) == wilson_interval(30, 40)
     assert curve_points(audit, "other") == []
+
+
+def test_a_point_that_is_alone_has_a_bar_and_room() -> None:
+    audit = [(1, {"label": {"labels": 94, "right": 11, "audited": 11, "groups": 11}})]
+    [point] = curve_points(audit, "label")
+    _, line, goal = learning_figure([point], [], 0.95)["data"]
+    assert goal["x"] == [84, 104]
+    assert line["error_y"]["array"] == [0]
+    assert line["error_y"]["arrayminus"] == pytest.approx([25.883], abs=1e-3)
 
 
 def test_the_random_stream_is_that_of_comparisons_that_told() -> None:

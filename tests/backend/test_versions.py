@@ -7,17 +7,12 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from backend.champion import Champions, artifact_folder
-from backend.dataset import learning_state
 from backend.errors import SetupError
 from backend.hints import pending_look
-from backend.labelstudio import LabelStudio
-from backend.lease import Leases
 from backend.projects import list_versions
-from backend.push import Pace, Pushing, push, recover_push
 from backend.settings import Settings
 from backend.store import MIGRATIONS, Store
 from backend.tables import Project, Version
-from backend.training import CHANGED_MEANWHILE, TrainingReport, train
 from backend.versions import (
     promote,
     roll_back,
@@ -29,16 +24,7 @@ from model.errors import ArtifactError
 from model.head import Head
 from tests.backend.conftest import SINGLE, Tables
 from tests.backend.databases import on_sqlite
-from tests.backend.prediction_keeper import PredictionKeeper
-from tests.backend.queue_of import Planned, make_anew, plan
-from tests.backend.saved_versions import IDENTITY, embed_again, save_version
-
-
-@pytest.fixture
-def leases(store: Store, tables: Tables) -> Leases:
-    made = Leases(store, "test", 30)
-    assert made.acquire(1)
-    return made
+from tests.backend.saved_versions import save_version
 
 
 def _damage(settings: Settings, number: int) -> bytes:
@@ -127,26 +113,6 @@ def test_what_a_version_does_not_know_is_said(
         promote(store, settings, 1, 3)
 
 
-def test_that_a_version_is_ordered_anew_is_said(
-    learned: Tables, store: Store, settings: Settings
-) -> None:
-    roll_back(store, settings, 1)
-    make_anew(learned, settings)
-    promote(store, settings, 1, 2)
-    assert roll_back(store, settings, 1).warnings == []
-    promote(store, settings, 1, 2)
-    entropy = settings.model_copy(update={"strategy": "entropy"})
-    assert promote(store, entropy, 1, 1).warnings == [
-        "The last order of v1 was picked by auto; it is made anew by entropy."
-    ]
-    with store.write() as session:
-        session.get_one(Project, 1).choosing = False
-    promote(store, settings, 1, 2)
-    assert promote(store, settings, 1, 1).warnings == [
-        "The last order of v1 was picked by auto; it is made anew by random."
-    ]
-
-
 def test_rolling_back_goes_through_what_served(
     three: Tables, store: Store, settings: Settings
 ) -> None:
@@ -217,159 +183,6 @@ def test_a_version_is_shown_with_where_ticks_begin(
     ]
     told = "control tags: wet (ticked from 25.0% on), old (ticked from 50.0% on)"
     assert told in version_text(found)
-
-
-def _learn(tables: Tables, leases: Leases, settings: Settings, labels: int) -> TrainingReport:
-    classes = [("cat", "dog", "owl")[n % 3] for n in range(labels)]
-    for task_id, name in enumerate(classes, start=1):
-        tables.label(task_id, name)
-    champion = Champions(tables.store, settings.data_dir).get(1)
-    return train(tables.store, leases, settings, 1, IDENTITY, champion)
-
-
-@pytest.fixture
-def learned(tables: Tables, leases: Leases, settings: Settings) -> Tables:
-    """60 tasks; v1 learned from 20 labels, v2 from 30 and serves."""
-    tables.clusters(60)
-    embed_again(tables)
-    assert _learn(tables, leases, settings, 20).version == 1
-    assert _learn(tables, leases, settings, 30).kept
-    return tables
-
-
-def test_a_rollback_holds_until_new_labels_pass_the_gate(
-    learned: Tables, store: Store, leases: Leases, settings: Settings
-) -> None:
-    def due() -> bool:
-        with store.read() as session:
-            state = learning_state(session, learned.project(), IDENTITY)
-            return state.digest != learned.project().attempted or state.changed > 0
-
-    assert not due()
-    roll_back(store, settings, 1)
-    assert not due()
-    assert _learn(learned, leases, settings, 42).version == 3
-    project = learned.project()
-    assert (project.champion, project.history) == (3, [1])
-
-
-def test_a_training_that_began_before_a_rollback_is_done_again(
-    learned: Tables, store: Store, leases: Leases, settings: Settings
-) -> None:
-    champion = Champions(store, settings.data_dir).get(1)
-    learned.label(40, "cat")
-    roll_back(store, settings, 1)
-    report = train(store, leases, settings, 1, IDENTITY, champion)
-    assert (report.version, report.reason) == (None, CHANGED_MEANWHILE)
-    with store.read() as session:
-        assert [v["version"] for v in list_versions(session, 1)] == ["v2", "v1"]
-        state = learning_state(session, learned.project(), IDENTITY)
-    assert state.digest != learned.project().attempted
-    champion = Champions(store, settings.data_dir).get(1)
-    assert train(store, leases, settings, 1, IDENTITY, champion).version == 3
-
-
-def _push(
-    tables: Tables, client: LabelStudio, leases: Leases, settings: Settings, plan: Planned
-) -> None:
-    pushing = Pushing(tables.store, client, leases, Pace(), lambda _: None)
-    push(pushing, 1, plan.plan, settings.queue_head)
-
-
-def test_after_a_rollback_only_what_came_since_is_pushed(
-    learned: Tables,
-    store: Store,
-    keeper_client: LabelStudio,
-    keeper: PredictionKeeper,
-    leases: Leases,
-    settings: Settings,
-) -> None:
-    roll_back(store, settings, 1)
-    recover_push(store, keeper_client, leases, 1, 1)
-    _push(learned, keeper_client, leases, settings, plan(learned, settings))
-    promote(store, settings, 1, 2)
-    recover_push(store, keeper_client, leases, 1, 2)
-    _push(learned, keeper_client, leases, settings, plan(learned, settings))
-    learned.task(61, np.eye(3, 16)[0])
-    embed_again(learned)
-    roll_back(store, settings, 1)
-
-    assert learned.project().pushing
-    recover_push(store, keeper_client, leases, 1, 1)
-    assert not learned.project().pushing
-    more = plan(learned, settings)
-    assert [task_id for task_id, _ in more.predictions] == [61]
-    _push(learned, keeper_client, leases, settings, more)
-    held = [task_id for task_id, version in keeper.held if version == "v1"]
-    assert sorted(held) == list(range(31, 62))
-    assert keeper.orders_by == learned.project().served == "v1"
-
-
-def test_nothing_is_switched_when_another_version_serves_by_then(
-    learned: Tables, store: Store, settings: Settings
-) -> None:
-    with pytest.raises(SetupError, match="v2 was promoted meanwhile"):
-        promote(store, settings, 1, 1, serving=1)
-    with pytest.raises(SetupError, match="v2 was promoted meanwhile"):
-        roll_back(store, settings, 1, serving=1)
-    assert learned.project().champion == 2
-    assert promote(store, settings, 1, 1, serving=2).version == "v1"
-
-
-def test_what_label_studio_lost_is_pushed_again(
-    learned: Tables,
-    store: Store,
-    keeper_client: LabelStudio,
-    keeper: PredictionKeeper,
-    leases: Leases,
-    settings: Settings,
-) -> None:
-    _push(learned, keeper_client, leases, settings, plan(learned, settings))
-    assert plan(learned, settings).predictions == []
-    # Deleted to be replaced, by a trainer that was killed before it sent the new one.
-    keeper.held.remove((40, "v2"))
-    recover_push(store, keeper_client, leases, 1, 2)
-    more = plan(learned, settings)
-    assert [task_id for task_id, _ in more.predictions] == [40]
-    _push(learned, keeper_client, leases, settings, more)
-    assert sorted(task for task, _ in keeper.held) == list(range(31, 61))
-
-
-def test_a_plan_made_before_a_rollback_sends_nothing(
-    learned: Tables,
-    store: Store,
-    keeper_client: LabelStudio,
-    keeper: PredictionKeeper,
-    leases: Leases,
-    settings: Settings,
-) -> None:
-    stale = plan(learned, settings)
-    roll_back(store, settings, 1)
-    _push(learned, keeper_client, leases, settings, stale)
-    # Of the version that serves now nothing is sent either, before Label Studio was asked.
-    _push(learned, keeper_client, leases, settings, plan(learned, settings))
-    assert (keeper.held, keeper.orders_by) == ([], "")
-    assert learned.project().pushing
-
-
-def test_a_rollback_during_a_push_is_not_forgotten(
-    learned: Tables,
-    store: Store,
-    keeper_client: LabelStudio,
-    keeper: PredictionKeeper,
-    leases: Leases,
-    settings: Settings,
-) -> None:
-    keeper.while_storing = lambda: roll_back(store, settings, 1)
-    _push(learned, keeper_client, leases, settings, plan(learned, settings))
-    assert {version for _, version in keeper.held} == {"v2"}
-    assert learned.project().pushing
-    assert keeper.orders_by == ""
-    # The promotion that comes while Label Studio is asked is not forgotten either.
-    recover_push(store, keeper_client, leases, 1, 2)
-    assert learned.project().pushing
-    recover_push(store, keeper_client, leases, 1, 1)
-    assert not learned.project().pushing
 
 
 @on_sqlite

@@ -121,7 +121,7 @@ def test_in_between_a_log_loss_that_is_not_higher_is_kept():
     assert kept.promote
     assert kept.shown is Shown.NOTHING
     assert kept.reason.endswith(
-        "too few to tell 2 points by counting, and it is as sure of the truth "
+        "too few to see a loss of 2 points by counting, and it is as sure of the truth "
         "(log loss 0.400 against 0.600)."
     )
     assert judged(2, 3, 40, losses=(0.4, 0.4)).promote
@@ -129,7 +129,7 @@ def test_in_between_a_log_loss_that_is_not_higher_is_kept():
     assert (refused.promote, refused.shown) == (False, Shown.NOTHING)
     assert refused.reason == (
         "Refused: 28 of 40 held-out labels right (70.0%) against 29 (72.5%) before, "
-        "2 gained and 3 lost; too few to tell 2 points by counting, "
+        "2 gained and 3 lost; too few to see a loss of 2 points by counting, "
         "and with fewer right it is less sure of the truth (log loss 0.401 against 0.400)."
     )
 
@@ -143,8 +143,8 @@ def test_in_between_with_no_fewer_right_it_may_be_less_sure_by_the_margin():
         assert (refused.promote, refused.shown) == (False, Shown.NOTHING)
     assert judged(3, 3, 60, losses=(before, 0.70)).reason == (
         "Kept: 43 of 60 held-out labels right (71.7%) against 43 (71.7%) before, "
-        "3 gained and 3 lost; too few to tell 2 points by counting, and with no fewer right "
-        "it is less sure of the truth by at most that (log loss 0.700 against 0.693)."
+        "3 gained and 3 lost; too few to see a loss of 2 points by counting, and with no fewer "
+        "right it is less sure of the truth by at most that (log loss 0.700 against 0.693)."
     )
     assert judged(3, 3, 60, losses=(before, 1.2)).reason.endswith(
         "and with no fewer right it is less sure of the truth by more than that "
@@ -191,8 +191,8 @@ def test_weak_evidence_refuses_only_what_it_shows():
     weak = judged(2, 3, 40, losses=(0.4, 0.6), evidence=Evidence.CROSS_VALIDATED)
     assert weak.reason == (
         "Kept: 28 of 40 labels new to both right (70.0%) against 29 (72.5%) before, "
-        "2 gained and 3 lost; too few to tell 2 points, "
-        "on weaker evidence than 30 held-out labels."
+        "2 gained and 3 lost; too few to see a loss of 2 points, "
+        "as there are not 30 held-out labels yet."
     )
 
 
