@@ -68,3 +68,21 @@ def pushed(tables: Tables, sent: Planned) -> None:
             task = session.get_one(Task, (1, task_id))
             task.pushed_version, task.pushed_order = sent.plan.version, sent.plan.order
             task.pushed_score = prediction.score
+
+
+def bare_order(project_id: int, version: int, number: int) -> Order:
+    """An order by margin of one known image, with no places."""
+    return Order(
+        project_id=project_id,
+        version=version,
+        number=number,
+        created_at=0.0,
+        reason="",
+        strategy="margin",
+        audit_share=0.1,
+        pace=0.1,
+        known=1,
+        picks=[],
+        places=b"",
+        scale={},
+    )

@@ -31,7 +31,6 @@ from backend.tables import (
     Hint,
     Label,
     Lease,
-    Order,
     Project,
     Task,
     TrainerProcess,
@@ -39,6 +38,7 @@ from backend.tables import (
     Version,
 )
 from tests.backend.conftest import Tables
+from tests.backend.queue_of import bare_order
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -180,7 +180,7 @@ def test_what_the_database_knows(client: FlaskClient, tables: Tables, store: Sto
         for number, kept in ((1, True), (2, True), (3, False)):
             session.add(version(number, kept))
         for number in (0, 1):
-            session.add(order(2, number))
+            session.add(bare_order(1, 2, number))
         for task, pushed in ((4, (2, 1, 0.5)), (5, (2, 0, 0.1)), (6, (2, 1, None))):
             row = session.get_one(Task, (1, task))
             row.pushed_version, row.pushed_order, row.pushed_score = pushed
@@ -231,23 +231,6 @@ def version(number: int, kept: bool) -> Version:
         labels=1,
         backbone="b",
         metrics={},
-    )
-
-
-def order(of_version: int, number: int) -> Order:
-    return Order(
-        project_id=1,
-        version=of_version,
-        number=number,
-        created_at=0.0,
-        reason="",
-        strategy="margin",
-        audit_share=0.1,
-        pace=0.1,
-        known=1,
-        picks=[],
-        places=b"",
-        scale={},
     )
 
 

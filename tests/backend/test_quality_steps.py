@@ -9,10 +9,10 @@ from backend.quality_steps import _mark, last_of_the_first
 from backend.settings import Settings
 from backend.store import MIGRATIONS, Store
 from backend.suspicious import check_labels, looked_at
-from backend.tables import Order, Project, Vote
+from backend.tables import Project, Vote
 from tests.backend.conftest import BACKBONE, Tables
 from tests.backend.databases import both_databases
-from tests.backend.queue_of import make_anew
+from tests.backend.queue_of import bare_order, make_anew
 from tests.backend.saved_versions import save_version
 from tests.backend.test_suspicious import vote
 
@@ -58,7 +58,7 @@ def test_in_older_tables_all_that_is_there_counts_as_old(store: Store) -> None:
     with store.write() as session:
         session.add(Project(id=2, title="Empty", label_config="", connected_at=0.0))
         session.flush()
-        session.add_all([_order(1), _order(2)])
+        session.add_all([bare_order(1, 1, 0), bare_order(2, 1, 0)])
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with store.engine.begin() as connection:
@@ -91,20 +91,3 @@ def test_what_dissenters_say_is_part_of_the_mark(store: Store) -> None:
     assert say(3001, "cat") not in (disputed, nothing)
     assert say(3001, "dog") == nothing
     assert say(1001, "owl") not in (disputed, nothing)
-
-
-def _order(project: int) -> Order:
-    return Order(
-        project_id=project,
-        version=1,
-        number=0,
-        created_at=0.0,
-        reason="",
-        strategy="margin",
-        audit_share=0.1,
-        pace=0.1,
-        known=1,
-        picks=[],
-        places=b"",
-        scale={},
-    )
