@@ -21,10 +21,10 @@ from sqlalchemy.orm import Session
 from backend import clock
 from backend.auto_marks import marked, run_of
 from backend.auto_plan import Plan
+from backend.batches import batched_lists
 from backend.errors import LabelStudioNotFound, LeaseLost, SetupError
 from backend.labels import Annotation
 from backend.labelstudio import LabelStudio
-from backend.labelstudio_projects import batched_lists
 from backend.lease import has_ended
 from backend.promises import ACCEPTING, DONE, PAUSED, UNDONE, covered_tasks
 from backend.store import Store

@@ -13,13 +13,11 @@ from PIL.Image import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.batches import SQL_SLICE, batched_lists
 from backend.engine import LocalEngine
-from backend.labelstudio_projects import batched_lists
 from backend.metrics import count_embedded
 from backend.store import Store, insert_new
 from backend.tables import Embedding
-
-SQL_SLICE = 500
 
 
 def embedded_digests(store: Store, digests: Collection[str], backbone: str) -> set[str]:

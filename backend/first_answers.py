@@ -15,9 +15,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.auto_marks import bears_mark
+from backend.batches import SQL_SLICE, batched_lists
 from backend.label_config import Control
 from backend.labels import Annotation, moment_of, votes_of
-from backend.labelstudio_projects import batched_lists
 from backend.offers import Offers, PartReader, read_parts
 from backend.predictions import Offer
 from backend.tables import FirstAnswer, Serving, storable
@@ -35,7 +35,6 @@ SLACK_SECONDS = 5.0
 """How far Label Studio's times and Tiebreak's are trusted to agree."""
 AT_ONCE_SECONDS = 2.0
 """An annotation that was updated later than this after it was made was changed."""
-SQL_SLICE = 500
 
 
 @dataclass(frozen=True)

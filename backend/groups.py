@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Select, distinct, exists, func, insert, se
 from sqlalchemy.orm import Session
 
 from backend.arrays import Images, in_parts, read_ints
+from backend.batches import SQL_SLICE
 from backend.lease import Leases
 from backend.store import Store
 from backend.tables import Embedding, ImageGroup, ImageSource, Label, Task, TaskImage
@@ -24,7 +25,6 @@ from model.audit import in_audit
 from model.duplicates import find_leaders
 
 AT_ONCE = 20_000
-SQL_SLICE = 500
 
 
 @dataclass(frozen=True, eq=False)

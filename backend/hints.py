@@ -13,11 +13,11 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from backend import clock
+from backend.batches import SQL_SLICE
 from backend.log_context import MOST_REQUESTS, request_id
 from backend.store import Store
 from backend.tables import Hint, Project, storable
 
-SQL_SLICE = 500
 ACTION_LENGTH = 60
 EVERYTHING_ABOVE = 500
 """More named tasks than this are cheaper to look at all together."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from backend.batches import batched_lists
 from backend.errors import LabelStudioError, LabelStudioNotFound
 from backend.labelstudio_http import Transport
 from backend.labelstudio_types import Project, read, read_all, read_count
@@ -159,11 +160,6 @@ class ProjectCalls:
             if not answer.get("next"):
                 return
             page += 1
-
-
-def batched_lists(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of up to ``size`` of the items, in order."""
-    return (list(items[i : i + size]) for i in range(0, len(items), size))
 
 
 def _known(projects: Sequence[Project]) -> str:

@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from backend.batches import batched_lists
 from backend.errors import LabelStudioError
 from backend.labels import Annotation, parse_annotation
 from backend.labelstudio_http import Transport
-from backend.labelstudio_projects import batched_lists
 from backend.labelstudio_types import Task, read_all
 from backend.log_context import carried
 

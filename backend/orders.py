@@ -19,12 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.orm import Session
 
+from backend.batches import SQL_SLICE
 from backend.tables import ImageGroup, ImageSource, Order, Project, Task, TaskImage, order_name
 from model.audit import audit_place, in_audit
 from model.queue import LAST_SCORE, back_score, late_score
 from model.uncertainty import STRATEGIES
 
-SQL_SLICE = 500
 RANDOM = "random"
 # Made once: `/predict` asks it about every task that has no place yet.
 _MEMBERS = (

@@ -19,18 +19,17 @@ from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, sel
 from sqlalchemy.orm import Session
 
 from backend import clock
+from backend.batches import SQL_SLICE, batched_lists
 from backend.embedding_rows import add_embeddings, embedded_digests
 from backend.engine import Engine, FarEngine
 from backend.errors import ImageError
 from backend.image_pipeline import Fetched, Wanted, embedded_groups, fetch_image
 from backend.images import ImageFetcher
-from backend.labelstudio_projects import batched_lists
 from backend.store import Store
 from backend.tables import Embedding, ImageSource, Label, TaskImage
 from backend.working_copies import WorkingCopies
 
 CHUNK = 256
-SQL_SLICE = 500
 
 
 CHUNK_SECONDS = 60.0

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from backend.batches import SQL_SLICE
 from backend.embedding_rows import from_bytes
 from backend.tables import Embedding, ImageSource, TaskImage
 from model.head import power_normalise
@@ -19,7 +20,6 @@ from model.pool_prior import MOST_IMAGES, PoolPrior
 
 MOST_KEPT = 4
 FEWEST = 50
-SQL_SLICE = 500
 
 _Key = tuple[int, str, str]
 

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from backend.arrays import read_ints
 from backend.auto_marks import run_of
+from backend.batches import SQL_SLICE, batched_lists
 from backend.labels import Annotation
-from backend.labelstudio_projects import batched_lists
 from backend.tables import AutoLabel, AutoRun, Label, Task
 from backend.task_rows import AGREED
 from model.error_bounds import contradicted, error_bound
@@ -29,7 +29,6 @@ from model.percents import percent
 ACCEPTING, DONE, PAUSED, UNDONE = "accepting", "done", "paused", "undone"
 LIVE = (ACCEPTING, DONE)
 """A promise in one of these states is checked."""
-SQL_SLICE = 500
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, and_, bindparam, select
 
+from backend.batches import SQL_SLICE
 from backend.embedding_rows import from_bytes
 from backend.promises import LIVE
 from backend.tables import (
@@ -30,7 +31,6 @@ from backend.tables import (
 )
 from backend.task_rows import source_key
 
-SQL_SLICE = 500
 MOST_ORDERS = 32
 
 
